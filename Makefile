@@ -1,0 +1,61 @@
+# make run     serve config.toml: the sample app on two instances, http://127.0.0.1:8080
+# make test    lint, types, tests
+# make bench   Triage beside its peers
+# make docs    the documents that are made from the code
+# make clean   take away what the others made
+#
+# Needs Python 3.11 or later with venv. PYTHON=python3.12 chooses one.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+NEW_ENOUGH := import sys, venv; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done)
+PYTEST_ARGS ?= -n 2 --dist loadfile
+
+.PHONY: run test lint types bench docs clean
+.DELETE_ON_ERROR:
+
+# The venv stands first in PATH, so that `python` in config.toml is the one that has the sample app's needs.
+run: $(VENV)/.run
+	@PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/triage serve -c config.toml
+
+test: lint types
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check proxy tests examples $(wildcard loadtests)
+
+types: $(VENV)/.dev
+	$(BIN)/mypy --strict proxy
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m loadtests.bench $(BENCH_ARGS)
+
+docs: $(VENV)/.run
+	$(BIN)/python -m proxy.config.docs > docs/configuration.md.new
+	mv docs/configuration.md.new docs/configuration.md
+	$(BIN)/python -m proxy.faults > docs/faults.md.new
+	mv docs/faults.md.new docs/faults.md
+
+# Also clears var/, where config.toml keeps its state: logs, the admin token.
+clean:
+	rm -rf $(VENV) var dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find proxy tests examples $(wildcard loadtests) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp for each step: what was done is not done again until pyproject.toml changes.
+$(VENV)/.made:
+	@test -n "$(PYTHON)" || { echo "Triage needs Python 3.11 or later with venv: install it, or say PYTHON=…" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { echo "making $(VENV)"; $(PYTHON) -m venv --clear $(VENV); }
+	@touch $@
+
+$(VENV)/.run: pyproject.toml $(VENV)/.made
+	@echo "installing Triage into $(VENV); this is needed once"
+	@$(PIP) install --quiet --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.made
+	@echo "installing Triage and what its tests need into $(VENV); this is needed once"
+	@$(PIP) install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.run

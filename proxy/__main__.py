@@ -1,0 +1,5 @@
+"""`python -m proxy` is `triage`."""
+
+from proxy.main import main
+
+main()

@@ -1,0 +1,153 @@
+"""Who may ask.
+
+Over the Unix socket the kernel says who it is: the owner of data_dir, root, and the group `triage` need no token. Over TCP
+anybody of this machine may connect, and a browser will carry anybody's page here, so besides the token:
+Host must name this machine or admin.url (against DNS rebinding), Origin must be this very address, and content
+must be JSON, which a foreign page cannot send unasked.
+"""
+
+from __future__ import annotations
+
+import grp
+import hmac
+import ipaddress
+import os
+import secrets
+import socket
+import struct
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from proxy.admin.errors import ApiProblem
+
+TOKEN_FILE: Final = "admin.token"
+GROUP: Final = "triage"
+_PEER: Final = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
+
+
+def token(data_dir: Path) -> str:
+    """The admin token; made at the first start, mode 0600, never overwritten while it holds one."""
+    path = data_dir / TOKEN_FILE
+    for _ in range(2):
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            pass
+        else:
+            with open(fd) as file:
+                os.fchmod(file.fileno(), 0o600)
+                found = file.read(4096).strip()
+            if found:
+                return found
+        made = secrets.token_urlsafe(32)
+        new = path.with_name(f".{TOKEN_FILE}.{os.getpid()}")
+        new.unlink(missing_ok=True)
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
+            file.write(made + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(new, path)
+    return made
+
+
+class Guard:
+    """Checks one call. `urls` are admin.listen and admin.url, whose hosts are ours."""
+
+    def __init__(self, token: str, urls: list[str], owner: int) -> None:
+        self._token = token.encode()
+        self._hosts = {host for url in urls if (host := urlsplit(url).hostname)}
+        self._owner = owner
+
+    def check(self, request: web.Request, *, open: bool) -> None:
+        """Raises ApiProblem. `open`: no token is needed."""
+        sock = request.transport.get_extra_info("socket") if request.transport is not None else None
+        local = sock is not None and sock.family == socket.AF_UNIX
+        if not local:
+            self._host(request)
+        self._origin(request)
+        if open or (local and self._trusted(sock)):
+            return
+        given = request.headers.get("Authorization", "")
+        scheme, _, value = given.partition(" ")
+        if scheme.lower() == "bearer" and hmac.compare_digest(value.strip().encode(), self._token):
+            return
+        raise ApiProblem(
+            401,
+            "no-token",
+            "This needs the admin token" if not given else "That is not the admin token",
+            "Send it as: Authorization: Bearer TOKEN",
+            f"It is in {TOKEN_FILE} in the data folder; the Unix socket needs none for its owner.",
+            headers={"WWW-Authenticate": 'Bearer realm="triage"'},
+        )
+
+    def _host(self, request: web.Request) -> None:
+        host = _hostname(request.headers.get("Host", ""))
+        if host not in self._hosts and not _loopback(host):
+            raise ApiProblem(
+                403,
+                "foreign-host",
+                "This name is not known here",
+                f"Host is {host or 'missing'!r}, which is neither a loopback address nor that of admin.url.",
+                'Set admin.url = "https://NAME" to reach it by a name.',
+            )
+
+    def _origin(self, request: web.Request) -> None:
+        origin = request.headers.get("Origin")
+        if origin is None:
+            if request.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin"):
+                return
+        else:
+            parts = urlsplit(origin)
+            if parts.netloc and parts.netloc.lower() == request.headers.get("Host", "").lower():
+                return
+            if parts.hostname and parts.hostname in self._hosts and not _loopback(parts.hostname):
+                return
+        raise ApiProblem(
+            403,
+            "foreign-origin",
+            "Pages of other places may not ask here",
+            f"Origin is {origin!r}." if origin else "Sec-Fetch-Site says that another site asks.",
+        )
+
+    def _trusted(self, sock: socket.socket) -> bool:
+        data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+        pid, uid, gid = _PEER.unpack(data)
+        if uid in (0, self._owner):
+            return True
+        try:
+            wanted = grp.getgrnam(GROUP).gr_gid
+        except KeyError:
+            return False
+        return gid == wanted or wanted in _groups(pid, uid)
+
+
+def _groups(pid: int, uid: int) -> set[int]:
+    """Supplementary groups of the peer, as the kernel has them; none if it is gone or another by now."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return set()
+    fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    if fields.get("Uid", "").split()[1:2] != [str(uid)]:
+        return set()
+    return {int(group) for group in fields.get("Groups", "").split()}
+
+
+def _hostname(authority: str) -> str:
+    """ "::1" from "[::1]:9900"; "" for what is none."""
+    try:
+        return urlsplit(f"//{authority}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,133 @@
+"""Parameters and content of a call: read, or refused with what would be right."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+from proxy import units
+from proxy.admin.errors import ApiProblem
+from proxy.admin.routing import Route
+from proxy.control.records import Filter, parse_status
+from proxy.faults import FAULTS
+
+MOST: Final = 1000
+
+
+def bad(name: str, detail: str, hint: str = "") -> ApiProblem:
+    return ApiProblem(400, "bad-parameter", f"{name} cannot be used so", detail, hint)
+
+
+def check_names(request: web.Request, route: Route) -> None:
+    """Only known parameters, each once."""
+    for name in request.query:
+        if name not in route.params:
+            near = difflib.get_close_matches(name, route.params, 1)
+            known = ", ".join(route.params) or "none"
+            raise ApiProblem(
+                400,
+                "unknown-parameter",
+                f"There is no parameter {name!r} here",
+                f"Known are: {known}.",
+                f"Did you mean {near[0]!r}?" if near else "",
+            )
+        if len(request.query.getall(name)) > 1:
+            raise bad(name, "It was given twice.")
+
+
+async def body(request: web.Request, route: Route) -> dict[str, Any]:
+    """The JSON object of a call; nothing at all is an empty one."""
+    data = await request.read()
+    if not data.strip():
+        return {}
+    if request.content_type != "application/json":
+        raise ApiProblem(
+            415,
+            "not-json",
+            "Content must be JSON",
+            f"Its type is {request.content_type}.",
+            "Send Content-Type: application/json",
+        )
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise ApiProblem(400, "bad-json", "The content is not JSON", str(error)) from None
+    if not isinstance(value, dict):
+        raise ApiProblem(400, "bad-json", "The content is not a JSON object", "{} will do.")
+    for name, item in value.items():
+        if name not in route.body:
+            known = ", ".join(route.body) or "none"
+            raise ApiProblem(400, "unknown-field", f"There is no field {name!r} here", f"Known are: {known}.")
+        if not isinstance(item, str):
+            raise ApiProblem(400, "bad-field", f"{name} must be text", f"It is {type(item).__name__}.")
+    return value
+
+
+def limit(request: web.Request, default: int = 100, most: int = MOST) -> int:
+    text = request.query.get("limit")
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most:
+        raise bad("limit", f"It is {text[:40]!r}; expected 1 to {most}.")
+    return int(text)
+
+
+def cursor(request: web.Request) -> int | None:
+    text = request.query.get("cursor")
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise bad("cursor", "It is not one of ours.", "Take it from `next` of the page before.")
+    return int(text)
+
+
+def since(request: web.Request) -> float:
+    """Unix seconds; 0.0 is the beginning."""
+    text = request.query.get("since", "")
+    if not text:
+        return 0.0
+    try:
+        return time.time() - units.parse_duration(text)
+    except ValueError:
+        pass
+    try:
+        if text.replace(".", "", 1).isdigit():
+            return float(text)
+        moment = datetime.fromisoformat(text.replace(" ", "+"))  # a + that was not encoded
+    except ValueError:
+        raise bad("since", f"It is {text[:40]!r}; expected 5m, 2h, or 2026-01-05T03:07:41Z.") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def record_filter(request: web.Request) -> Filter:
+    """The filters of `requests`."""
+    query = request.query
+    fault = query.get("fault", "")
+    if fault and fault != "any" and fault not in FAULTS:
+        near = difflib.get_close_matches(fault, FAULTS, 1)
+        raise bad("fault", f"There is no fault {fault[:60]!r}.", f"Did you mean {near[0]!r}?" if near else "")
+    try:
+        status = parse_status(query["status"]) if query.get("status") else ()
+    except ValueError as error:
+        raise bad("status", f"{error}.") from None
+    slower = 0.0
+    if query.get("slower"):
+        try:
+            slower = units.parse_duration(query["slower"])
+        except ValueError:
+            raise bad("slower", f"It is {query['slower'][:40]!r}; expected 1s or 250ms.") from None
+    return Filter(
+        app=query.get("app", ""),
+        instance=query.get("instance", ""),
+        method=query.get("method", "").upper(),
+        fault=fault,
+        status=status,
+        slower=slower,
+        path=query.get("path", ""),
+        since=since(request),
+    )

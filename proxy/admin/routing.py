@@ -1,0 +1,31 @@
+"""What a route of the admin API is: enough to serve it, to check a call of it, and to describe it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method of one path.
+
+    `params` are all the query parameters it takes, `body` all the fields of its JSON content, each with a sentence;
+    anything else in a call is refused with 400. `example` is an answer, shortened.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    example: Any
+    params: dict[str, str] = field(default_factory=dict)
+    body: dict[str, str] = field(default_factory=dict)
+    status: int = 200
+    open: bool = False  # no token needed
+    content: str = "application/json"

@@ -1,0 +1,177 @@
+"""The admin API on the sockets that the launcher holds: what every call passes through.
+
+Each call is checked in this order: Host, Origin and token; path, method, parameters; then its handler runs. What is
+raised becomes the one error shape; what nobody foresaw becomes a 500 that says so and goes to the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from proxy import __version__
+from proxy.admin import guard, query
+from proxy.admin.errors import ApiProblem
+from proxy.admin.handlers import GATEWAY, ROUTES_KEY
+from proxy.admin.routes import ROUTES
+from proxy.admin.routing import Route
+
+if TYPE_CHECKING:
+    from proxy.control.gateway import Gateway
+
+MOST_CONTENT: Final = 1 << 20
+LONGEST_UNIX: Final = 107
+"""sockaddr_un.sun_path has 108 bytes with the zero at its end: unix(7)."""
+_HEADERS: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Server": f"triage/{__version__}",
+}
+
+
+async def start(gateway: Gateway, sockets: Sequence[socket.socket]) -> web.AppRunner:
+    """Serve on listening sockets, TCP or Unix. `await runner.cleanup()` ends it."""
+    token = await asyncio.to_thread(guard.token, Path(gateway.data_dir))
+    runner = web.AppRunner(
+        application(gateway, token),
+        access_log=None,
+        handle_signals=False,
+        max_line_size=16384,
+        keepalive_timeout=75.0,
+        shutdown_timeout=2.0,
+    )
+    await runner.setup()
+    for sock in sockets:
+        sock.setblocking(False)
+        await web.SockSite(runner, sock).start()
+    return runner
+
+
+def listen_unix(path: str | Path, mode: int = 0o660) -> socket.socket:
+    """A listening Unix socket where none answers; group `triage` gets it where there is one. Raises OSError."""
+    name = os.fspath(path)
+    check_unix_path(name)
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        try:
+            sock.bind(name)
+        except OSError:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+                if other.connect_ex(name) == 0:
+                    raise
+            os.unlink(name)
+            sock.bind(name)
+        os.chmod(name, mode)
+        sock.listen(128)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def check_unix_path(path: str) -> None:
+    """Raises OSError with what to do, instead of the kernel's bare "path too long"."""
+    length = len(os.fsencode(path))
+    if length > LONGEST_UNIX:
+        raise OSError(
+            f"{path}: a Unix socket's path has {LONGEST_UNIX} bytes at most, this one has {length}: "
+            "choose a shorter gateway.data_dir or admin.socket"
+        )
+
+
+def application(gateway: Gateway, token: str) -> web.Application:
+    """The routes of the table, behind the checks."""
+    admin = gateway.config.admin
+    urls = [f"http://{admin.listen.text.removeprefix('https://')}"]
+    if admin.url:
+        urls.append(admin.url)
+    checks = guard.Guard(token, urls, os.geteuid())
+    by_handler = {(route.method, route.path): route for route in ROUTES}
+
+    @web.middleware
+    async def outermost(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            answer = await _checked(request, handler)
+        except ApiProblem as problem:
+            answer = problem.response()
+        except web.HTTPRequestEntityTooLarge:
+            answer = ApiProblem(
+                413, "too-large", "The content is too large", f"{MOST_CONTENT:,} bytes are taken."
+            ).response()
+        except web.HTTPException as error:
+            answer = ApiProblem(error.status, "http", error.reason).response()
+        except (asyncio.CancelledError, ConnectionError):
+            raise
+        except Exception as error:
+            gateway.log.exception("admin", f"{request.method} {request.path}: {error!r}")
+            answer = ApiProblem(
+                500,
+                "internal-error",
+                "Triage itself failed on this",
+                type(error).__name__,
+                "Please report it with the traceback in Triage's own log.",
+            ).response()
+        for name, value in _HEADERS.items():
+            answer.headers.setdefault(name, value)
+        return answer
+
+    async def _checked(request: web.Request, handler: Handler) -> web.StreamResponse:
+        resource = request.match_info.route.resource
+        path = resource.canonical if resource is not None else ""
+        method = "GET" if request.method == "HEAD" else request.method
+        route = by_handler.get((method, path))
+        is_open = route is not None and (
+            route.open or (route.path == "/metrics" and gateway.config.admin.metrics)
+        )
+        checks.check(request, open=is_open)
+        if route is None:
+            raise _no_route(request, path)
+        query.check_names(request, route)
+        if route.method == "POST":
+            request["body"] = await query.body(request, route)
+        return await handler(request)
+
+    app = web.Application(middlewares=[outermost], client_max_size=MOST_CONTENT)
+    app[GATEWAY] = gateway
+    app[ROUTES_KEY] = ROUTES
+    for route in ROUTES:
+        if route.method == "GET":
+            app.router.add_get(route.path, route.handler)
+        else:
+            app.router.add_route(route.method, route.path, route.handler)
+    return app
+
+
+def _no_route(request: web.Request, path: str) -> ApiProblem:
+    error = request.match_info.http_exception
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return ApiProblem(
+            405,
+            "method-not-allowed",
+            f"{request.method} does not go here",
+            f"{request.path} takes {allowed}.",
+            headers={"Allow": allowed},
+        )
+    return ApiProblem(
+        404,
+        "no-such-path",
+        "There is nothing at this path",
+        request.path[:200],
+        "GET /api/v1/openapi.json lists all there is.",
+    )
+
+
+def routes_of(table: Sequence[Route] = ROUTES) -> list[str]:
+    """For docs and tests: "GET /api/v1/status", …"""
+    return [f"{route.method} {route.path}" for route in table]

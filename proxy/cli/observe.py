@@ -1,0 +1,92 @@
+"""The verbs that ask a running gateway: status, requests, why, reload."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+import orjson
+
+from proxy.cli import show
+from proxy.cli.client import ApiError, Gateway, segment
+from proxy.cli.group import FAILED, gateway_options, print_json, reach
+
+
+@click.command()
+@gateway_options
+def status(url: str, token: str, config: str, as_json: bool) -> None:
+    """How it stands: the verdict, apps, instances, workers."""
+    from proxy.cli.status import print_status
+
+    answer = reach(url, token, config).get("status")
+    print_json(answer) if as_json else print_status(answer)
+
+
+@click.command()
+@click.option("--app", metavar="APP", help="Only of this app.")
+@click.option("--instance", metavar="INSTANCE", help="Only of this instance.")
+@click.option("--method", metavar="METHOD", help="GET, POST, …")
+@click.option("--path", metavar="PATH", help="Paths that begin so, or a pattern with * and ?.")
+@click.option("--fault", metavar="FAULT", help="Name of a fault, or `any`.")
+@click.option("--status", metavar="STATUS", help='"502", "5xx", "500-599", ">=500".')
+@click.option("--slower", metavar="DURATION", help='Took longer in total: "1s", "250ms".')
+@click.option("--since", metavar="TIME", help='How far back ("5m"), or a time (ISO 8601).')
+@click.option("--limit", type=click.IntRange(1, 1000), default=30, show_default=True, help="At most so many.")
+@click.option("-f", "--follow", is_flag=True, help="Go on: print new ones as they come.")
+@gateway_options
+def requests(url: str, token: str, config: str, as_json: bool, follow: bool, **filters: Any) -> None:
+    """Kept requests (faults, 5xx, slow ones), newest first."""
+    from proxy.cli import requests as page
+
+    gateway = reach(url, token, config)
+    if follow:
+        for batch in page.follow(gateway, filters):
+            for item in batch:
+                click.echo(orjson.dumps(item)) if as_json else page.print_line(item)
+        return
+    answer = gateway.get("requests", **filters)
+    print_json(answer) if as_json else page.print_requests(answer["items"])
+
+
+@click.command()
+@click.argument("what", metavar="[REQUEST | APP]", default="latest")
+@gateway_options
+def why(what: str, url: str, token: str, config: str, as_json: bool) -> None:
+    """Why a request ended so, or how an app is.
+
+    REQUEST is any unambiguous start of an id; without an argument it is the newest 5xx or fault.
+    """
+    answer = ask_why(reach(url, token, config), what)
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo(show.clean(show.localized(answer["text"])).rstrip("\n"))
+
+
+def ask_why(gateway: Gateway, what: str) -> Any:
+    """An app's name goes before an id that looks like it; what is neither gets the answer about ids."""
+    if what != "latest":
+        try:
+            return gateway.get(f"apps/{segment(what)}/why")
+        except ApiError as error:
+            if error.status != 404:
+                raise
+    return gateway.get(f"requests/{segment(what)}/why")
+
+
+@click.command()
+@click.option("--reason", metavar="TEXT", help="Why, for the events.")
+@gateway_options
+def reload(url: str, token: str, config: str, as_json: bool, reason: str | None) -> None:
+    """Read the config again and apply it; a bad file changes nothing."""
+    answer = reach(url, token, config).post("config/reload", {"reason": reason} if reason else {})
+    if as_json:
+        print_json(answer)
+        return
+    problems = answer.get("problems") or []
+    for line in [*problems, *(answer.get("changes") or []), *(answer.get("next_start") or [])]:
+        click.echo(show.clean(str(line)), err=bool(problems))
+    if problems or answer.get("state") == "failed":
+        raise SystemExit(FAILED)
+    if not answer.get("changes"):
+        click.echo("nothing changed")

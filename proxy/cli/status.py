@@ -1,0 +1,135 @@
+"""How `triage status` prints: the verdict, a table for each app, the workers, the gateway."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from proxy import units
+from proxy.cli import show
+from proxy.cli.show import Column
+
+COLUMNS = (
+    Column("instance"),
+    Column("state"),
+    Column("since", right=True),
+    Column("in flight", right=True),
+    Column("req/s", right=True),
+    Column("p50", right=True),
+    Column("p99", right=True),
+    Column("memory", right=True),
+    Column("CPU", right=True),
+    Column("restarts", right=True),
+    Column("why", flexible=True),
+)
+
+
+def print_status(status: dict[str, Any]) -> None:
+    show.headline(status["verdict"], status.get("state", ""))
+    for app in status["apps"]:
+        print_app(app)
+    click.echo()
+    print_gateway(status["gateway"])
+
+
+def print_app(app: dict[str, Any]) -> None:
+    click.echo()
+    show.headline(app_line(app), app["state"])
+    if app["instances"]:
+        show.table(COLUMNS, [instance_row(instance) for instance in app["instances"]])
+
+
+def app_line(app: dict[str, Any]) -> str:
+    """web  up  2 of 2 ready  88.4 requests/s  3 of 200 in flight"""
+    slots = f" of {app['slots']}" if app.get("slots") else ""
+    parts = [
+        app["id"],
+        app["state"],
+        f"{app['ready']} of {app['wanted']} ready",
+        f"{rate(app['requests_per_s'])} requests/s",
+        f"{app['in_flight']}{slots} in flight",
+    ]
+    if app.get("waiting"):
+        oldest = app.get("oldest_wait_ms")
+        parts.append(f"{app['waiting']} waiting" + (f", the oldest for {show.ms(oldest)}" if oldest else ""))
+    parts += [f"by hand: {key} {value}" for key, value in (app.get("by_hand") or {}).items()]
+    if app.get("suspects"):
+        parts.append(f"suspects: {', '.join(app['suspects'])}")
+    return "  ".join(map(str, parts))
+
+
+def instance_row(instance: dict[str, Any]) -> list[str]:
+    response = instance.get("response_ms") or {}
+    slots = f"/{instance['slots']}" if instance.get("slots") else ""
+    memory, cpu = instance.get("memory"), instance.get("cpu")
+    return [
+        instance["id"],
+        state(instance),
+        show.seconds(instance.get("uptime_s")),
+        f"{instance['in_flight']}{slots}",
+        rate(instance.get("requests_per_s") or 0),
+        show.ms(response.get("p50")),
+        show.ms(response.get("p99")),
+        units.size(memory) if memory else "",
+        f"{cpu:.2f}" if cpu is not None else "",
+        str(instance["restarts"]) if instance.get("restarts") else "",
+        why(instance),
+    ]
+
+
+def state(instance: dict[str, Any]) -> str:
+    """One word: the lifecycle, or what is more telling of one that is ready."""
+    if instance["lifecycle"] != "ready":
+        return str(instance["lifecycle"])
+    if instance.get("admission", "admitting") != "admitting":
+        return str(instance["admission"])
+    return "failing" if instance.get("failing") else "ready"
+
+
+def why(instance: dict[str, Any]) -> str:
+    """Why it is not simply ready, or how the one before it ended."""
+    if instance.get("why") and state(instance) != "ready":
+        return str(instance["why"])
+    if instance.get("ejected_by"):
+        return f"by {instance['ejected_by']}"
+    health = instance.get("health") or {}
+    if health and not health.get("ok", True):
+        return f"check: {health.get('words', 'failed')}"
+    if last := instance.get("last_exit"):
+        return f"before: {last['words']}"
+    return ""
+
+
+def print_gateway(gateway: dict[str, Any]) -> None:
+    workers = gateway.get("workers") or []
+    if workers:
+        click.echo("workers  " + " · ".join(map(worker, workers)))
+    config, clock = gateway.get("config") or {}, show.clock
+    where = f"{config['path']} loaded {clock(config['loaded'])}" if config.get("path") else "no config file"
+    click.echo(
+        f"gateway  Triage {gateway['version']}, pid {gateway['pid']}, up "
+        f"{units.duration(gateway['uptime_s'])}, {', '.join(gateway['listen'])}, admin {gateway['admin']}"
+        + (", draining" if gateway.get("draining") else "")
+    )
+    click.echo(f"config   {where}")
+    if config.get("error"):
+        click.echo(show.clean(f"         the last reload was refused: {config['error']}"))
+    for notice in gateway.get("notices") or []:
+        click.echo(show.clean(f"notice   {notice}"))
+
+
+def worker(worker: dict[str, Any]) -> str:
+    said = [f"{worker['id']} {worker['state']}", f"{worker['connections']} connections"]
+    if worker.get("tunnels"):
+        said.append(f"{worker['tunnels']} tunnels")
+    said.append(f"lag {show.ms(worker.get('lag_max_ms') or 0)}")
+    if worker.get("memory"):
+        said.append(units.size(worker["memory"]))
+    if worker.get("shedding"):
+        said.append(f"shedding: {worker['shedding']}")
+    return show.clean(", ".join(said))
+
+
+def rate(per_second: float) -> str:
+    return f"{per_second:,.1f}" if per_second < 99.95 else units.count(per_second)

@@ -1,0 +1,79 @@
+"""One grammar for every condition, in autoheal, scale and alerts.
+
+`{ KIND = { above | below, for, within, count, path } }`: what a threshold is measured in follows from its
+kind. Four kinds look for something that is no threshold, and have a key of their own: `status.codes`,
+`fault.names`, `changed.files` and `schedule.cron`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from msgspec import Meta, Struct
+
+STEPS: Final = ("collect", "recycle", "restart", "eject", "scale", "run")
+
+AMOUNTS: Final[dict[str, tuple[str, ...]]] = {
+    "requests": ("number",),
+    "slow": ("duration",),
+    "status": (),
+    "fault": (),
+    "fault_ratio": ("ratio",),
+    "memory": ("size", "ratio"),
+    "cpu": ("ratio",),
+    "stuck": ("duration",),
+    "crashes": ("number",),
+    "unhealthy": ("number", "ratio"),
+    "age": ("duration",),
+    "descriptors": ("number", "ratio"),
+    "queue": ("number",),
+    "inflight": ("number", "ratio"),
+    "changed": (),
+    "schedule": (),
+}
+"""Kinds, and what `above` and `below` are measured in; a ratio is of the instance's limit."""
+
+OWN_KEYS: Final = {"status": "codes", "fault": "names", "changed": "files", "schedule": "cron"}
+
+KINDS: Final[dict[str, tuple[str, ...]]] = {
+    "heal": tuple(name for name in AMOUNTS if name not in ("queue", "inflight")),
+    "scaling": ("cpu", "memory", "queue", "inflight", "requests", "slow", "schedule"),
+    "alarm": tuple(name for name in AMOUNTS if name not in ("changed", "schedule")),
+}
+"""Where which kinds may stand."""
+
+
+def _says(text: str, kind: str = "", **also: object) -> Meta:
+    return Meta(description=text, extra={"kind": kind, **also} if kind or also else None)
+
+
+class Condition(Struct, frozen=True, forbid_unknown_fields=True, rename={"for_": "for"}):
+    """`kind` is the key it stood under.
+
+    `relative`: above and below are ratios, of the instance's limit where it has one.
+    """
+
+    kind: str
+    above: Annotated[float | None, _says("more than this", "amount")] = None
+    below: Annotated[float | None, _says("less than this", "amount")] = None
+    relative: bool = False
+    for_: Annotated[float, _says("without a break for so long", "duration")] = 0.0
+    within: Annotated[float, _says("looking back so far", "duration", least=1)] = 60.0
+    count: Annotated[int, _says("so many at least", least=1, most=10_000_000)] = 1
+    path: Annotated[str | None, _says("only these requests; `*` stands for any letters", "path-pattern")] = (
+        None
+    )
+    codes: Annotated[
+        tuple[tuple[int, int], ...], _says('`status`: `"500-599"`, `">=500"`, or a list', "statuses")
+    ] = ()
+    names: Annotated[tuple[Annotated[str, _says("", "fault")], ...], _says("`fault`: names of faults")] = ()
+    files: Annotated[tuple[Annotated[str, _says("", "glob")], ...], _says("`changed`: these files")] = ()
+    cron: Annotated[str | None, _says("`schedule`: minute, hour, day, month, weekday", "cron")] = None
+
+
+class Step(Struct, frozen=True, forbid_unknown_fields=True):
+    """One act of an autoheal rule; `by` is how many instances `scale` adds."""
+
+    act: str
+    run: tuple[str, ...] = ()
+    by: int = 0

@@ -1,0 +1,101 @@
+"""What `triage check` says of a valid config: keys that do nothing yet, and choices that may surprise."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Iterator
+from typing import Final
+
+from proxy import units
+from proxy.config.schema import AddressTLS, App, Config, Keep
+
+_PROCESS: Final = ("watch", "cpus", "memory", "logs")
+
+
+def not_yet(config: Config) -> list[str]:
+    """Keys that are set, checked, and not acted on by this version."""
+    found = []
+    for name, app in config.apps.items():
+        found += [f"apps.{name}.{key}" for key in ("autoheal", "scale", "recycle") if getattr(app, key)]
+        found += [
+            f"apps.{name}.process.{key}" for key in _PROCESS if app.process and getattr(app.process, key)
+        ]
+    if config.admin.console:
+        found.append("admin.console")
+    default = Keep()
+    found += [
+        f"keep.{key}"
+        for key in ("requests", "incidents", "sessions", "store", "whole")
+        if getattr(config.keep, key) != getattr(default, key)
+    ]
+    found += [key for key in ("alerts", "notify") if getattr(config, key)]
+    return found
+
+
+def warnings(config: Config) -> list[str]:
+    """Useful remarks, each `key path: what follows from it`."""
+    return [
+        *_gateway(config),
+        *(text for name, app in config.apps.items() for text in _app(f"apps.{name}", app)),
+    ]
+
+
+def _gateway(config: Config) -> Iterator[str]:
+    gateway, admin = config.gateway, config.admin
+    if not config.apps:
+        yield "apps: none, so every request gets a 404 no-route"
+    if gateway.certificates and not any(listen.tls for listen in gateway.listen):
+        yield "gateway.certificates: not used, because no listener is https://"
+    for network in gateway.trusted_proxies:
+        if ipaddress.ip_network(network).prefixlen == 0:
+            yield f"gateway.trusted_proxies: {network} is everybody: any client may name itself as it likes"
+    if admin.listen.host != "localhost" and not _loopback(admin.listen.host):
+        yield f"admin.listen: {admin.listen.text} is open to the network, and its token is sent in the clear"
+
+
+def _app(name: str, app: App) -> Iterator[str]:
+    health, timeouts, queue, process = app.health, app.timeouts, app.queue, app.process
+    if health.path is None:
+        yield f"{name}.health.path: without one a probe is a TCP connect, which a hung app passes"
+    if health.timeout > health.interval:
+        yield f"{name}.health.timeout: {_said(health.timeout)} is longer than the interval of probes"
+    if timeouts.total:
+        tries = app.retries.attempts + 1 if "head-timeout" in app.retries.on else 1
+        if tries * timeouts.first_byte > timeouts.total:
+            yield (
+                f"{name}.timeouts.total: {_said(timeouts.total)} ends a request before {tries} "
+                f"attempt{'s' if tries > 1 else ''} of first_byte ({_said(timeouts.first_byte)}) can"
+            )
+    if queue.timeout > timeouts.first_byte:
+        yield (
+            f"{name}.queue.timeout: {_said(queue.timeout)} is longer than timeouts.first_byte:"
+            " clients wait longer for a 503 than they may for an answer"
+        )
+    if queue.size and not queue.timeout:
+        yield f"{name}.queue.timeout: 0s, so nothing waits in the queue"
+    if queue.size and app.max_inflight == 0:
+        yield f"{name}.max_inflight: 0 is no limit, so the queue is used only while no instance is ready"
+    for index, address in enumerate(app.addresses):
+        if not address.secure and address.tls != AddressTLS():
+            yield f"{name}.addresses[{index}].tls: not used, because {address.url} is not https://"
+        if address.secure and not address.tls.verify:
+            yield f"{name}.addresses[{index}].tls.verify: false, so anyone on the way can pose as {address.name}"
+    if process is None:
+        return
+    if process.instances == 0:
+        yield f"{name}.process.instances: 0, so every request gets a 503 no-instance"
+    if process.user == "root" and os.geteuid() == 0:
+        yield f"{name}.process.user: root runs the app"
+    if process.bind == "unix" and not any("{socket}" in argument for argument in process.command):
+        yield f"{name}.process.command: has no {{socket}}, so the app must find its socket by another way"
+
+
+_said: Final = units.write_duration
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,105 @@
+"""One instance that was given as an address: watched, never started or stopped."""
+
+from __future__ import annotations
+
+import ssl
+import time
+
+from proxy.config import Address
+from proxy.control import dns
+from proxy.control.instance import Owner, Runner
+from proxy.control.lifecycle import Event
+from proxy.control.shared import Shared
+from proxy.control.state import Admission, InstanceState, Lifecycle
+
+AGAIN: float = 1.0
+"""Seconds between probes of one that cannot be connected to and is ejected for it."""
+
+
+def name_of(address: Address) -> str:
+    """As it is shown: its own name, else host and port, or the socket's path."""
+    if address.name:
+        return address.name
+    if address.kind == "unix":
+        return address.path
+    return f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
+
+
+class AddressRunner(Runner):
+    """The task of one address instance. It is admitted at once, and leaves after `health.fails`."""
+
+    def __init__(self, shared: Shared, owner: Owner, state: InstanceState, address: Address) -> None:
+        super().__init__(shared, owner, state)
+        self.address = address
+        self._tls: ssl.SSLContext | None = None
+        self.update(address)
+
+    def update(self, address: Address) -> None:
+        """Weight, TLS and so on may change while it is in use; the place may not: that is another instance."""
+        state = self.state
+        self.address = address
+        state.url, state.weight, state.backup = address.url, address.weight, address.backup
+        state.host, state.port, state.path = address.host, address.port, address.path
+        self._tls = _context(address) if address.secure else None
+        self.resolve()
+
+    def resolve(self) -> None:
+        """Take over what DNS knows of the host now."""
+        state = self.state
+        if state.path:
+            return
+        found = self.shared.dns.addresses(state.host)
+        state.resolved, state.dns = found.addresses, found.error
+
+    async def run(self) -> None:
+        """Until it leaves the config."""
+        state = self.state
+        while self.is_in(Lifecycle.READY):
+            if self.leaving.is_set():
+                self.step(Event.DRAIN, state.stop_reason)
+                break
+            await self._look()
+            quick = state.admission is Admission.EJECTED and state.probe is not None and state.probe.refused
+            await self.first(min(AGAIN, self.interval()) if quick else self.interval())
+        if self.is_in(Lifecycle.DRAINING):
+            await self.drain(30.0)
+            self.step(Event.IDLE, state.stop_reason)
+        if self.is_in(Lifecycle.STOPPING):
+            self.step(Event.ENDED, state.stop_reason)
+        await self.forget_row()
+
+    async def _look(self) -> None:
+        state = self.state
+        if not state.resolved and not state.path and not state.dns and not dns.literal(state.host):
+            await self.first(1.0)  # the resolver was only just asked
+        result = await self.check(self._tls, state.host)
+        state.probe = result
+        state.probes_passed = state.probes_passed + 1 if result.ok else 0
+        state.probes_failed = 0 if result.ok else state.probes_failed + 1
+        self.owner.probed(state, result)
+
+
+def _context(address: Address) -> ssl.SSLContext:
+    """As workers do: what they would refuse, a probe refuses too."""
+    context = ssl.create_default_context(cafile=address.tls.ca)
+    if not address.tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def fresh(app: str, address: Address, row: int) -> InstanceState:
+    """The state of an address that just came into the config."""
+    return InstanceState(
+        name=name_of(address),
+        app=app,
+        kind="address",
+        row=row,
+        lifecycle=Lifecycle.READY,
+        why="given as an address",
+        started=time.monotonic(),
+        started_at=time.time(),
+        ready_since=time.monotonic(),
+    )
+
+

@@ -1,0 +1,269 @@
+"""Who gets no requests for a while: one mechanism for failing probes and for faults, with one cap.
+
+Pure: `now` and the random source are arguments. It keeps what it needs to know of each ready instance in a `Watch`
+and answers with decisions; applying them is the caller's.
+
+Always true:
+  - an ejected instance's lifecycle stays `ready`;
+  - not more than `max_ejected` of the ready instances are ejected, a lone one never, unless it cannot be connected
+    to: what stays for that reason is `failing`;
+  - an ejection by probes ends by a passed probe, one by faults by a good answer in its trial.
+
+Durations double from `first` to `max` (Envoy's outlier detection: base_ejection_time × count), with jitter so that
+instances ejected together do not come back together.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from proxy.control.state import Admission
+
+FORGET: Final = 60.0
+"""Seconds of good behaviour that take one ejection off the count."""
+JITTER: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The app's `ejection` table, and from `health` how many probes count. 0 is "not looked at"."""
+
+    consecutive: int = 5
+    ratio: float = 0.5
+    min_requests: int = 20
+    window: float = 10.0
+    first: float = 5.0
+    max: float = 300.0
+    max_ejected: float = 0.5
+    dry_run: bool = False
+    fails: int = 3
+    passes: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of an instance."""
+
+    name: str
+    admission: Admission
+    failing: bool
+    by: str = ""  # "probe" | "faults"
+    reason: str = ""  # for people
+    until: float = 0.0
+    dry: bool = False  # would have been ejected
+
+
+@dataclass(slots=True)
+class Watch:
+    """What is known of one ready instance."""
+
+    name: str
+    admission: Admission = Admission.ADMITTING
+    failing: bool = False
+    by: str = ""
+    reason: str = ""
+    until: float = 0.0
+    count: int = 0  # ejections of late
+    admitted_at: float = 0.0
+    refused: bool = False  # it cannot be connected to
+    was_refused: bool = False  # when it was ejected
+    probes_failed: int = 0
+    probe_words: str = ""
+    probes_passed: int = 0
+    streaks: dict[int, int] = field(default_factory=dict)  # by worker
+    last_fault: str = ""
+    window: deque[tuple[float, int, int]] = field(default_factory=deque)  # (time, requests, faults)
+    trial_good: bool = False
+    trial_fault: bool = False
+    dry_said: bool = False
+
+
+class Ejector:
+    """The policy of one app."""
+
+    def __init__(self, rules: Rules, rng: random.Random | None = None) -> None:
+        self.rules = rules
+        self.watches: dict[str, Watch] = {}
+        self._rng = rng or random.Random()
+
+    # --- what comes in -------------------------------------------------------------------------------
+
+    def keep(self, names: Iterable[str], now: float) -> None:
+        """The ready instances there are now."""
+        wanted = set(names)
+        for name in list(self.watches):
+            if name not in wanted:
+                del self.watches[name]
+        for name in wanted:
+            if name not in self.watches:
+                self.watches[name] = Watch(name, admitted_at=now)
+
+    def probed(self, name: str, ok: bool, words: str, refused: bool) -> None:
+        """A probe ended."""
+        watch = self.watches.get(name)
+        if watch is None:
+            return
+        if ok:
+            watch.probes_passed += 1
+            watch.probes_failed = 0
+            watch.refused = False
+        else:
+            watch.probes_failed += 1
+            watch.probes_passed = 0
+            watch.probe_words = words
+            if refused:
+                watch.refused = True
+
+    def learned(
+        self, name: str, worker: int, good: int, faults: dict[str, int], streak: int, refused: bool
+    ) -> None:
+        """A worker's news. A good answer in any worker ends the row of faults of all."""
+        watch = self.watches.get(name)
+        if watch is None:
+            return
+        if good:
+            watch.streaks.clear()
+            watch.refused = False
+            watch.trial_good = True
+        if faults:
+            watch.last_fault = max(faults, key=lambda fault: faults[fault])
+            if streak:
+                watch.trial_fault = True
+        if streak:
+            watch.streaks[worker] = streak
+        else:
+            watch.streaks.pop(worker, None)
+        if refused:
+            watch.refused = True
+
+    def counted(self, name: str, now: float, requests: int, faults: int) -> None:
+        """What one worker counted since its last word."""
+        watch = self.watches.get(name)
+        if watch is not None and requests:
+            watch.window.append((now, requests, min(faults, requests)))
+
+    def worker_gone(self, worker: int) -> None:
+        """Its streaks with it."""
+        for watch in self.watches.values():
+            watch.streaks.pop(worker, None)
+
+    # --- what comes out ------------------------------------------------------------------------------
+
+    def decide(self, now: float) -> list[Decision]:
+        """What changes now. To be called after news, and once a second for what only time ends."""
+        decisions: list[Decision] = []
+        watches = self.watches.values()
+        for watch in watches:
+            if watch.admission is not Admission.ADMITTING:
+                self._end_or_prolong(watch, now, decisions)
+        for watch in watches:
+            if watch.admission is Admission.ADMITTING:
+                self._begin(watch, now, decisions)
+        self._obey_cap(now, decisions)
+        return decisions
+
+    def _reason(self, watch: Watch, now: float) -> tuple[str, str]:
+        """(by, reason), or ("", "")."""
+        rules = self.rules
+        if watch.probes_failed >= rules.fails:
+            return "probe", f"{watch.probes_failed} probes in a row failed: {watch.probe_words}"
+        row = sum(watch.streaks.values())
+        if rules.consecutive and row >= rules.consecutive:
+            return "faults", f"{row} faults in a row, the last one {watch.last_fault}"
+        requests, faults = self._in_window(watch, now)
+        if rules.ratio and requests >= rules.min_requests and faults >= rules.ratio * requests:
+            return "faults", f"{faults} of {requests} requests in {rules.window:g} s failed"
+        return "", ""
+
+    def _in_window(self, watch: Watch, now: float) -> tuple[int, int]:
+        window = watch.window
+        while window and window[0][0] <= now - self.rules.window:
+            window.popleft()
+        return sum(entry[1] for entry in window), sum(entry[2] for entry in window)
+
+    def _allowed(self) -> int:
+        total = len(self.watches)
+        return 0 if total <= 1 else int(self.rules.max_ejected * total)
+
+    def _ejected(self) -> list[Watch]:
+        return [watch for watch in self.watches.values() if watch.admission is Admission.EJECTED]
+
+    def _begin(self, watch: Watch, now: float, decisions: list[Decision]) -> None:
+        by, reason = self._reason(watch, now)
+        if not by:
+            if watch.failing and not watch.streaks:
+                watch.failing = False
+                decisions.append(Decision(watch.name, watch.admission, False, reason="well again"))
+            watch.dry_said = False
+            return
+        if self.rules.dry_run:
+            if not watch.dry_said:
+                watch.dry_said = True
+                decisions.append(Decision(watch.name, watch.admission, watch.failing, by, reason, dry=True))
+            return
+        if watch.refused or len(self._ejected()) + 1 <= self._allowed():
+            self._eject(watch, by, reason, now, decisions)
+        elif not watch.failing:
+            watch.failing = True
+            watch.by, watch.reason = by, reason
+            decisions.append(Decision(watch.name, watch.admission, True, by, reason))
+
+    def _eject(self, watch: Watch, by: str, reason: str, now: float, decisions: list[Decision]) -> None:
+        rules = self.rules
+        watch.count = max(0, watch.count - int((now - watch.admitted_at) / FORGET)) + 1
+        lasts = min(rules.max, rules.first * 2.0 ** min(30, watch.count - 1))
+        watch.until = now + lasts * (1 + JITTER * self._rng.random())
+        watch.admission = Admission.EJECTED
+        watch.failing = False
+        watch.by, watch.reason = by, reason
+        watch.was_refused = watch.refused
+        self._clear(watch)
+        decisions.append(Decision(watch.name, watch.admission, False, by, reason, watch.until))
+
+    @staticmethod
+    def _clear(watch: Watch) -> None:
+        """What led to the decision has been answered."""
+        watch.streaks.clear()
+        watch.window.clear()
+        watch.trial_good = watch.trial_fault = False
+
+    def _end_or_prolong(self, watch: Watch, now: float, decisions: list[Decision]) -> None:
+        rules = self.rules
+        probes_well = watch.probes_failed == 0 and watch.probes_passed >= rules.passes
+        if watch.admission is Admission.TRIAL:
+            if watch.trial_fault:
+                self._eject(watch, "faults", f"its trial request failed: {watch.last_fault}", now, decisions)
+            elif watch.probes_failed >= rules.fails:
+                self._eject(watch, "probe", f"probes fail: {watch.probe_words}", now, decisions)
+            elif watch.trial_good:
+                self._admit(watch, now, "its trial request went well", decisions)
+        elif watch.by == "probe":
+            if probes_well:
+                self._admit(watch, now, "its probes pass again", decisions)
+        elif now >= watch.until or (probes_well and watch.was_refused):
+            watch.admission = Admission.TRIAL
+            watch.trial_good = watch.trial_fault = False
+            decisions.append(Decision(watch.name, watch.admission, False, watch.by, "one trial request decides"))
+
+    def _admit(self, watch: Watch, now: float, reason: str, decisions: list[Decision]) -> None:
+        watch.admission = Admission.ADMITTING
+        watch.admitted_at = now
+        watch.by = watch.reason = ""
+        watch.failing = False
+        self._clear(watch)
+        decisions.append(Decision(watch.name, watch.admission, False, reason=reason))
+
+    def _obey_cap(self, now: float, decisions: list[Decision]) -> None:
+        """The pool may have shrunk: those who then would be too many come back, as failing."""
+        ejected = self._ejected()
+        excess = len(ejected) - self._allowed()
+        for watch in sorted((w for w in ejected if not w.refused), key=lambda w: w.until)[: max(0, excess)]:
+            watch.admission = Admission.ADMITTING
+            watch.admitted_at = now
+            watch.failing = True
+            reason = f"{watch.reason}; but too few others are left"
+            decisions.append(Decision(watch.name, watch.admission, True, watch.by, reason))

@@ -1,0 +1,585 @@
+"""The root object: all of control's parts, put together, and what admin reads and calls.
+
+Reading is plain attributes: `config`, `apps` (AppState), `workers` (WorkerState), `events`, `records`, `counters`, `board`.
+Calls: `reload`, `find`, `verdict`, `last_lines`, `stacks`, `shutdown`.
+
+It is longer than most modules: it is the one place where news from launcher and workers meets state, table and ledger.
+
+Always true:
+  - whatever changes state calls `changed()`; one table and one ledger text per turn of the loop follow from it;
+  - an exit is acknowledged to the launcher only after the ledger knows of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import proxy
+from proxy import faults, units
+from proxy.config import Config, ConfigProblems, Process, diff, worker_count
+from proxy.control import ledger, reload, routing, sampling
+from proxy.control.counters import Counters
+from proxy.control.dns import Watcher
+from proxy.control.fate import OomWatch
+from proxy.control.fates import Fates
+from proxy.control.launcher import Launcher, Refused
+from proxy.control.log import Log
+from proxy.control.names import Numbers, Rows
+from proxy.control.output import LogWriter
+from proxy.control.process import ProcessRunner
+from proxy.control.records import RecordStore
+from proxy.control.shared import Shared
+from proxy.control.stacks import stacks
+from proxy.control.state import AppState, Events, InstanceState, Lifecycle, ReloadResult, Verdict, WorkerState
+from proxy.control.supervisor import Pool
+from proxy.control.workers import Workers
+from proxy.link import messages as link
+from proxy.link.board import APPS, ROWS, Board
+from proxy.link.spawn import ExitRecord, Listener, Plan, write_ledger
+
+FIND_WITHIN: Final = 1.0
+AFTER_WORKERS: Final = 3.0
+"""Seconds that instances get to end when the workers used up the drain limit."""
+
+
+class Gateway:
+    """See the module."""
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        plan: Plan,
+        log: Log,
+        config: Config,
+        text: str,
+        known: ledger.Known,
+        board: Board,
+        descriptors: list[int],
+        ledger_fd: int,
+        launcher_pid: int,
+    ) -> None:
+        self.version: str = proxy.__version__
+        self.launcher = launcher
+        self.launcher_pid = launcher_pid
+        self.plan = plan
+        self.run_mode: bool = plan["run"]
+        self.config = config
+        self.config_path: str = plan["config_path"] or "triage run"
+        self.config_text = text
+        self.started_at = time.time()  # of this control
+        self.data_dir = Path(plan["data_dir"])
+        self.log = log
+        self.board = board
+        self.events = Events(known.next_event)
+        self.events.ring.extend(known.events)
+        self.records = RecordStore(age=config.keep.requests)
+        self.counters = Counters()
+        self.apps: dict[str, AppState] = {}
+        self.listeners: list[Listener] = []
+        self.stopping = False
+        self.lag = 0.0
+        """How late this loop's last tick came, in seconds."""
+        self.table_version = known.table
+        self.ledger_error = ""
+        self.pools: dict[str, Pool] = {}
+        self.leaving: list[Pool] = []  # of apps that left the config; their instances drain
+        self.app_rows = Rows(APPS, (int(app["row"]) for app in known.apps.values()))
+        self.secret = ""
+        self.pages: dict[str, str] = {}
+        self._ledger_fd = ledger_fd
+        self._dirty = False
+        self._questions: dict[int, asyncio.Future[None]] = {}
+        self._answers: dict[int, list[link.Record]] = {}
+        self._next_question = 1
+        self._to_ack: list[int] = []
+        self._reloading = asyncio.Lock()
+        self._seen: dict[tuple[int, str, str, str], tuple[int, int]] = {}  # (worker, epoch, app, instance)
+        self._ended = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        numbers = Numbers(self.data_dir / "numbers.json")
+        self.shared = Shared(
+            launcher=launcher,
+            plan=plan,
+            log=log,
+            events=self.events,
+            board=board,
+            numbers=numbers,
+            rows=Rows(ROWS, (state.row for state, _ in known.instances)),
+            logs=LogWriter(
+                self.data_dir / "logs" / "instances", config.keep.instance_logs.size, config.keep.instance_logs.files
+            ),
+            dns=Watcher(self._resolved),
+            oom=OomWatch(),
+            changed=self.changed,
+            left=self._left,
+            broadcast=lambda message: self._workers.broadcast(message),
+        )
+        self._workers = Workers(
+            launcher, self.shared.event, board, descriptors, self.data_dir, self._from_worker, self._table
+        )
+        self.fates = Fates(self.find_runner, self._workers.send)
+
+    def __repr__(self) -> str:
+        return f"<Gateway {len(self.apps)} apps, {len(self._workers.slots)} workers, table {self.table_version}>"
+
+    # --- what admin asks -----------------------------------------------------------------------------
+
+    @property
+    def workers(self) -> list[WorkerState]:
+        """By slot."""
+        return list(self._workers.states.values())
+
+    @property
+    def output_lost(self) -> int:
+        """Bytes of instances' output that could not be written."""
+        return self.shared.logs.lost
+
+    def instance(self, name: str) -> InstanceState | None:
+        """Present or gone of late."""
+        for app in self.apps.values():
+            found = app.instances.get(name) or next((one for one in reversed(app.gone) if one.name == name), None)
+            if found is not None:
+                return found
+        return None
+
+    async def find(self, id_prefix: str, limit: int = 10, app: str = "", path: str = "") -> list[link.Record]:
+        """Records in the workers' flight recorders whose id (ours or the client's) begins so."""
+        number, self._next_question = self._next_question, self._next_question + 1
+        asked = [worker for worker in self._workers.slots.values() if worker.live]
+        if not asked:
+            return []
+        found: list[link.Record] = []
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._answers[number], self._questions[number] = found, done
+        self._missing = {**getattr(self, "_missing", {}), number: len(asked)}
+        for worker in asked:
+            worker.send(link.Find(number, id_prefix, limit, app, path))
+        try:
+            async with asyncio.timeout(FIND_WITHIN):
+                await done
+        except TimeoutError:
+            pass
+        finally:
+            del self._answers[number], self._questions[number], self._missing[number]
+        return sorted(found, key=lambda record: record.time, reverse=True)[:limit]
+
+    def verdict(self) -> Verdict:
+        """Is it up, and if not quite, why."""
+        if self.stopping:
+            return Verdict("draining", ["Triage stops: running requests go on to their end"])
+        lines = [f"{app.name}: {app.degraded}" for app in self.apps.values() if app.degraded]
+        lines += [
+            f"{worker.why}" if worker.why.startswith("worker") else f"worker{worker.slot + 1} {worker.state}: {worker.why}"
+            for worker in self.workers
+            if worker.why and worker.state in ("silent", "ended")
+        ]
+        wanted = [app for app in self.apps.values() if app.wanted]
+        if not any(worker.state in ("alive", "silent") for worker in self.workers):
+            return Verdict("down", ["no worker runs", *lines])
+        if wanted and not any(app.serving for app in wanted):
+            return Verdict("down", lines or ["no app has an instance that can be served"])
+        return Verdict("degraded" if lines else "up", lines)
+
+    @property
+    def ready(self) -> bool:
+        """For /readyz: listening, routing loaded, at least one app can be served, not draining."""
+        working = any(worker.state == "alive" and worker.acked for worker in self.workers)
+        return working and not self.stopping and any(app.serving for app in self.apps.values())
+
+    def last_lines(self, instance: str, count: int = 20) -> list[str]:
+        """What it printed last; of one that is gone, what its exit carries."""
+        state = self.instance(instance)
+        if state is None:
+            return []
+        if state.output is not None:
+            lines = [line.text for line in state.output.last(count)]
+            if lines:
+                return lines
+        return list(state.last_exit.last_lines[-count:]) if state.last_exit else []
+
+    async def stacks(self, pid: int) -> str:
+        """Of a Python process; raises stacks.NoStacks."""
+        return await stacks(pid)
+
+    async def reload(self, text: str | None, by: str, reason: str = "") -> ReloadResult:
+        """A new config from `text`, or from the file. A bad one changes nothing."""
+        async with self._reloading:
+            try:
+                config, text = await asyncio.to_thread(reload.read, text, self.config_path)
+                config, waits = reload.kept(self.config, config)
+                pages = await asyncio.to_thread(reload.pages, config.gateway.error_pages)
+                listeners = await self._listen(config)
+            except ConfigProblems as error:
+                return self._refuse(reload.problems(error), by, reason)
+            except (Refused, OSError, UnicodeDecodeError) as error:
+                return self._refuse([str(error)], by, reason)
+            return await self._apply(config, text, pages, listeners, waits, by, reason)
+
+    async def shutdown(self) -> None:
+        """As SIGTERM: drain, end the instances, end."""
+        self._later(self._stop())
+        await self._ended.wait()
+
+    # --- reload --------------------------------------------------------------------------------------
+
+    def _refuse(self, problems: list[str], by: str, reason: str) -> ReloadResult:
+        first = problems[0] if problems else ""
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        text = f"reload refused, nothing was changed: {first}{more}"
+        self.shared.event("reload-refused", text, by=by, reason=reason, problems=problems)
+        return ReloadResult(False, problems)
+
+    async def _listen(self, config: Config) -> list[Listener]:
+        """Open what is new, all or nothing. Raises Refused."""
+        opened: list[Listener] = []
+        add, _ = reload.listeners(config.gateway.listen, self.listeners)
+        try:
+            for address in add:
+                opened.append(await self.launcher.listen(address))
+        except Refused:
+            for one in opened:
+                await self.launcher.unlisten(one["name"])
+            raise
+        return opened
+
+    async def _apply(
+        self,
+        config: Config,
+        text: str,
+        pages: dict[str, str],
+        opened: list[Listener],
+        waits: list[str],
+        by: str,
+        reason: str,
+    ) -> ReloadResult:
+        changes = diff(self.config, config)
+        lines = reload.described(changes)
+        if pages != self.pages and "error_pages" not in changes.gateway:
+            lines.append("error pages changed")
+        self.config, self.config_text, self.pages = config, text, pages
+        self._workers.drain_limit = config.gateway.timeouts.drain
+        self._workers.tls = {one.text for one in config.gateway.listen if one.tls}
+        self.shared.logs.size = config.keep.instance_logs.size
+        self.shared.logs.files = config.keep.instance_logs.files
+        self.records.age = config.keep.requests
+        for name in changes.removed:
+            del self.apps[name]
+            self._let_go(self.pools.pop(name))
+        self._watch_names()
+        for name in changes.changed:
+            self.pools[name].configure(config.apps[name])
+        for name in changes.added:
+            self.add_app(name)
+        _, close = reload.listeners(config.gateway.listen, self.listeners)
+        if opened or close:
+            await self._workers.listen([one for one in [*self.listeners, *opened] if one["name"] not in close])
+            self.listeners = self._workers.listeners
+        self.changed()
+        await self._workers.resize(worker_count(config.gateway))
+        self.listeners = self._workers.listeners
+        for name in close:
+            await self.launcher.unlisten(name)
+        said = "; ".join(lines) if lines else "nothing differs"
+        self.shared.event("reload", f"reloaded by {by}: {said}", by=by, reason=reason, changes=lines, next_start=waits)
+        return ReloadResult(True, [], lines, waits)
+
+    def add_app(self, name: str, row: int = -1) -> Pool:
+        """An app of the config, and its pool."""
+        state = AppState(name, self.config.apps[name], self.app_rows.take() if row < 0 else row)
+        self.apps[name] = state
+        pool = self.pools[name] = Pool(self.shared, state)
+        pool.wake()
+        self.changed()
+        return pool
+
+    def _let_go(self, pool: Pool) -> None:
+        """Its app left the config: what is on its instances may end."""
+        pool.remove()
+        self.leaving.append(pool)
+        self.changed()
+
+        async def gone() -> None:
+            await pool.ended()
+            await self._left()
+            self.leaving.remove(pool)
+            self.app_rows.give_back(pool.app.row)
+            self.changed()
+
+        self._later(gone())
+
+    def _watch_names(self) -> None:
+        hosts = {
+            address.host
+            for app in self.config.apps.values()
+            for address in app.addresses
+            if address.host and not self.shared.dns.addresses(address.host).error and not _is_ip(address.host)
+        } | {
+            address.host
+            for app in self.config.apps.values()
+            for address in app.addresses
+            if address.host in self.shared.dns.known
+        }
+        self.shared.dns.watch(hosts)
+
+    def _resolved(self, host: str) -> None:
+        answer = self.shared.dns.addresses(host)
+        if answer.error:
+            kept = f"; kept: {', '.join(answer.addresses)}" if answer.addresses else ""
+            self.shared.event("dns", f"{answer.words}{kept}", host=host)
+        for pool in self._all_pools():
+            pool.resolved(host)
+
+    # --- table and ledger ----------------------------------------------------------------------------
+
+    def changed(self) -> None:
+        """Something that workers or a successor must know is different now."""
+        if not self._dirty:
+            self._dirty = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        if self._dirty:
+            self._dirty = False
+            self._workers.publish()
+            self.save()
+
+    async def _left(self) -> None:
+        self._flush()
+        await self._workers.left(self.table_version)
+
+    def _table(self) -> link.Table:
+        self.table_version += 1
+        count = max(1, worker_count(self.config.gateway))
+        return routing.table(
+            self.table_version,
+            max(count, self.board.columns),
+            self.config,
+            self.apps.values(),
+            self.secret,
+            self.pages,
+            time.monotonic(),
+        )
+
+    def save(self) -> None:
+        """Write the ledger, then acknowledge the exits that it knows of now."""
+        generations: dict[str, str] = {}
+        processes: dict[str, Process] = {}
+        for pool in self._all_pools():
+            for runner in pool.runners.values():
+                if isinstance(runner, ProcessRunner):
+                    generations[runner.state.name] = runner.generation
+                    processes[runner.generation] = runner.process
+        apps = [pool.app for pool in self._all_pools()]
+        text = ledger.write(self.config_text, self.table_version, apps, generations, processes, self.events)
+        try:
+            write_ledger(self._ledger_fd, text)
+            self.ledger_error = ""
+        except OSError as error:
+            self.ledger_error = str(error)
+            self.log.error("ledger", f"the ledger could not be written: {error}")
+        if self._to_ack:
+            self.launcher.ack(self._to_ack)
+            self._to_ack = []
+
+    def _all_pools(self) -> Iterator[Pool]:
+        yield from self.pools.values()
+        yield from self.leaving
+
+    # --- news ----------------------------------------------------------------------------------------
+
+    def find_runner(self, instance: str) -> ProcessRunner | None:
+        for pool in self._all_pools():
+            runner = pool.runners.get(instance)
+            if isinstance(runner, ProcessRunner):
+                return runner
+        return None
+
+    def on_exit(self, record: ExitRecord) -> None:
+        """The launcher reaped a child."""
+        self._to_ack.append(record["exit"])
+        if record["kind"] == "worker":
+            slot = next((slot for slot, one in self._workers.slots.items() if one.name == record["name"]), None)
+            self._workers.on_exit(record)
+            if slot is not None:
+                self.counters.forget_worker(slot)
+                for pool in self._all_pools():
+                    pool.ejector.worker_gone(slot)
+        else:
+            for pool in self._all_pools():
+                if record["name"] in pool.runners:
+                    state = pool.app.instances[record["name"]]
+                    ended = pool.on_exit(record)
+                    if ended is not None:
+                        self._workers.broadcast(self.fates.of(state.name, state.row, ended))
+                        self.records.refine(state.name, ended)
+                    break
+        self.changed()
+
+    def _from_worker(self, slot: int, message: link.ToControl) -> None:
+        match message:
+            case link.Stats():
+                self.counters.apply(message)
+                self._count(slot, message)
+            case link.Records(items=items):
+                for record in items:
+                    self.records.add(record)
+            case link.Learned():
+                pool = self.pools.get(message.app)
+                if pool is not None:
+                    pool.learned(slot, message)
+            case link.Lost():
+                self.fates.lost(slot, message)
+            case link.Suspect():
+                pool = self.pools.get(message.app)
+                if pool is not None:
+                    pool.suspect(message)
+            case link.BadResponse():
+                pool = self.pools.get(message.app)
+                if pool is not None:
+                    pool.app.bad_response = message
+            case link.Found():
+                self._found(message)
+            case link.Ready() | link.Ack() | link.Drained():
+                pass  # workers.py has read it
+
+    def _count(self, slot: int, stats: link.Stats) -> None:
+        """For the windowed ratio of ejection: what was added since the last word."""
+        now = time.monotonic()
+        for row in stats.rows:
+            pool = self.pools.get(row.app)
+            if pool is None or not row.instance:
+                continue
+            key = (slot, stats.epoch, row.app, row.instance)
+            bad = sum(count for name, count in row.faults.items() if faults.FAULTS[name].blame is not faults.Blame.NO)
+            before = self._seen.get(key, (0, 0) if key in self._seen else None)
+            self._seen[key] = (row.requests, bad)
+            if before is not None:
+                pool.ejector.counted(row.instance, now, row.requests - before[0], bad - before[1])
+
+    def _found(self, message: link.Found) -> None:
+        found = self._answers.get(message.question)
+        if found is None:
+            return
+        found.extend(message.items)
+        self._missing[message.question] -= 1
+        if self._missing[message.question] == 0 and not self._questions[message.question].done():
+            self._questions[message.question].set_result(None)
+
+    # --- time ----------------------------------------------------------------------------------------
+
+    async def ticking(self) -> None:
+        """Once a second, as long as control lives."""
+        loop = asyncio.get_running_loop()
+        beats = 0
+        while True:
+            due = loop.time() + 1.0
+            await asyncio.sleep(1.0)
+            self.lag = max(0.0, loop.time() - due)
+            beats += 1
+            if beats % 2 == 0:
+                self.launcher.beat()
+            self._workers.tick()
+            for pool in self._all_pools():
+                pool.tick()
+            self.shared.oom.sample()
+            if beats % 60 == 0:
+                self._tidy()
+            await self._sample()
+
+    async def _sample(self) -> None:
+        states = [state for pool in self._all_pools() for state in pool.app.instances.values() if state.pid]
+        if not states:
+            return
+        found = await asyncio.to_thread(sampling.sample, {state.name: state.pid for state in states}, time.monotonic())
+        for state in states:
+            usage = found.get(state.name)
+            if usage is not None and state.pid and state.pid == usage.pids[0]:
+                usage.cpu = sampling.rate(state.usage, usage) if state.usage and state.pid in state.usage.pids else 0.0
+                state.usage = usage
+                state.usage_history.append(usage)
+
+    def _tidy(self) -> None:
+        present = {(app.name, name) for app in self.apps.values() for name in app.instances}
+        self.counters.fold_gone(present)
+        epochs = {(slot, worker.state.epoch) for slot, worker in self._workers.slots.items()}
+        self._seen = {
+            key: value for key, value in self._seen.items() if key[:2] in epochs and (key[2], key[3]) in present
+        }
+
+    def _later(self, work: asyncio._CoroutineLike[None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- the end -------------------------------------------------------------------------------------
+
+    def stop_later(self) -> None:
+        """The launcher was asked to end."""
+        self._later(self._stop())
+
+    async def _stop(self) -> None:
+        """Workers drain, then the instances end, then the launcher."""
+        if self.stopping:
+            return
+        self.stopping = self.shared.stopping = True
+        limit = self.config.gateway.timeouts.drain
+        began = time.monotonic()
+        self.shared.stop_by = began + limit
+        self.shared.event("stopping", f"Triage stops; running requests have {units.duration(limit)}")
+        self._workers.drain(max(0.5, limit - 1.0))
+        if not await self._workers.ended(limit):
+            self.log.warning("drain-cut", "workers outlasted the drain limit and were killed")
+            await self._workers.kill()
+            await self._workers.ended(2.0)
+        self.shared.stop_by = max(self.shared.stop_by, time.monotonic() + AFTER_WORKERS)
+        for pool in self._all_pools():
+            pool.wake()
+        try:
+            async with asyncio.timeout(max(0.0, self.shared.stop_by - time.monotonic()) + 5.0):
+                for pool in list(self._all_pools()):
+                    await pool.ended()
+        except TimeoutError:
+            self.log.warning("will-not-end", "some instances did not end; the launcher kills them")
+        took = units.duration(time.monotonic() - began)
+        self.shared.event("stopped", f"all ended after {took}")
+        self.save()
+        await asyncio.to_thread(self.shared.logs.close)
+        self.launcher.bye(0)
+        self._ended.set()
+
+    @property
+    def over(self) -> asyncio.Event:
+        """Set when everything has ended."""
+        return self._ended
+
+    @property
+    def worker_set(self) -> Workers:
+        """For composition only."""
+        return self._workers
+
+    async def close(self) -> None:
+        """Let go of everything without touching it: control ends, the rest goes on."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for pool in list(self._all_pools()):
+            await pool.close()
+        self.shared.dns.close()
+        await self._workers.close()
+        os.close(self._ledger_fd)
+
+
+def _is_ip(host: str) -> bool:
+    from proxy.control.dns import literal
+
+    return bool(literal(host))
+
+
+def not_stopped(state: InstanceState) -> bool:
+    return state.lifecycle is not Lifecycle.STOPPED

@@ -1,0 +1,358 @@
+"""One instance that Triage runs: from its start to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Final, Protocol
+
+from proxy import units
+from proxy.config import Process
+from proxy.control import command, lifecycle, ports, sampling, version
+from proxy.control.fate import describe
+from proxy.control.instance import Owner, Runner
+from proxy.control.launcher import Refused
+from proxy.control.lifecycle import Event
+from proxy.control.output import OutputCapture
+from proxy.control.shared import Shared
+from proxy.control.state import Admission, Exit, InstanceState, Lifecycle, ProbeResult
+from proxy.link.spawn import ExitRecord, SpawnRequest
+
+WARM_INTERVAL: Final = 0.25
+"""Seconds between probes of one that is not ready yet: nobody should wait five seconds for a pass."""
+HINT_AFTER: Final = 5.0
+"""Seconds of silence after which is looked where it really listens."""
+LINES_KEPT: Final = 20
+"""Last lines that an exit carries."""
+
+
+class Pool(Owner, Protocol):
+    def hint(self, state: InstanceState, text: str) -> None: ...
+
+
+class ProcessRunner(Runner):
+    """The task of one process instance. `process` is what it was started with, whatever the config says now."""
+
+    def __init__(
+        self, shared: Shared, owner: Pool, state: InstanceState, process: Process, output: OutputCapture
+    ) -> None:
+        super().__init__(shared, owner, state)
+        self.pool = owner
+        self.process = process
+        self.generation = version.generation(process)
+        self.output = output
+        state.output = output
+        self._hinted = False
+
+    async def run(self) -> None:
+        """Until it is stopped for good."""
+        handlers = {
+            Lifecycle.STARTING: self._start,
+            Lifecycle.WARMING: self._warm,
+            Lifecycle.READY: self._serve,
+            Lifecycle.DRAINING: self._drain,
+            Lifecycle.STOPPING: self._stop,
+            Lifecycle.BACKOFF: self._back_off,
+            Lifecycle.FAILED: self._back_off,
+        }
+        while self.state.lifecycle is not Lifecycle.STOPPED:
+            await handlers[self.state.lifecycle]()
+        await self._clean_up()
+
+    # --- its end, as heard from the launcher ---------------------------------------------------------
+
+    def on_exit(self, record: ExitRecord, ended: Exit) -> None:
+        """At once, before anything else is awaited: workers are waiting for this."""
+        state = self.state
+        state.last_exit = ended
+        state.pid = 0
+        now = time.monotonic()
+        told = f"{state.name} ended: {ended.words}, after {units.duration(ended.lasted)}"
+        if state.lifecycle in (Lifecycle.STARTING, Lifecycle.WARMING):
+            self._start_failed(f"exited after {units.duration(ended.lasted)}, {_short(ended)}", now)
+        else:
+            planned = state.lifecycle is Lifecycle.STOPPING
+            if not planned:
+                self._add_failure(now)
+            self.shared.event(
+                "stopped" if planned else "exited", told, state.app, state.name,
+                code=ended.code, signal=ended.signal, oom=ended.oom, by_itself=ended.by_itself,
+                last_lines=list(ended.last_lines),
+            )  # fmt: skip
+            self.step(Event.ENDED, told)
+        self.ended.set()
+
+    def describe(self, record: ExitRecord) -> Exit:
+        """In facts and words. `ours`: Triage asked for it, or the launcher ended everything."""
+        state = self.state
+        ours = state.lifecycle is Lifecycle.STOPPING or (bool(record["sent"]) and record["signal"] is not None)
+        self.output.read_now()
+        return describe(
+            name=state.name,
+            at=time.time() - max(0.0, time.monotonic() - record["at"]),
+            lasted=record["lasted"],
+            code=record["code"],
+            by_signal=record["signal"],
+            oom=self.shared.oom.of_exit(record["signal"], ours),
+            ours=ours,
+            last_lines=tuple(line.text for line in self.output.last(LINES_KEPT)),
+        )
+
+    def _add_failure(self, now: float) -> None:
+        state = self.state
+        state.failures = lifecycle.decayed(state.failures, state.failures_at, now) + 1
+        state.failures_at = now
+
+    def _start_failed(self, what: str, now: float) -> None:
+        """It never became ready: try again later, or less and less often."""
+        state = self.state
+        self._add_failure(now)
+        lines = state.last_exit.last_lines if state.last_exit else ()
+        often = state.failures >= lifecycle.FAILED_AT
+        delay = lifecycle.FAILED_RETRY if often else lifecycle.delay_after_start_failure(state.failures)
+        state.retry_at = now + delay
+        said = f"; its last lines: {' | '.join(lines[-5:])}" if lines else "; it printed nothing" if state.last_exit else ""
+        if often:
+            text = f"{state.name} {what}, again and again{said}"
+            self.step(Event.ENDED_TOO_OFTEN, f"{what}{said}; tried again each {units.duration(delay)}")
+            self.shared.event("failed", text, state.app, state.name, last_lines=list(lines))
+        else:
+            self.step(Event.ENDED, f"{what}{said}")
+            self.shared.event(
+                "backoff", f"{state.name} {what}; tried again in {units.duration(delay)}{said}", state.app, state.name,
+                last_lines=list(lines), failures=round(state.failures, 1),
+            )  # fmt: skip
+        if state.restarts == 0 and state.failures < 1.5 or often:
+            self.pool.hint(state, f"{state.name} {what}{said}")
+
+    # --- what belongs to each lifecycle --------------------------------------------------------------
+
+    async def _start(self) -> None:
+        state = self.state
+        if not state.pid:
+            self.ended.clear()
+            try:
+                await self._spawn()
+            except (Refused, OSError, KeyError) as error:
+                state.last_exit = None
+                self._start_failed(f"could not be started: {error}", time.monotonic())
+                return
+        if await self.first(lifecycle.STAY_UP - (time.monotonic() - state.started)):
+            if self.is_in(Lifecycle.STARTING):
+                self.step(Event.STOP, state.stop_reason)
+            return
+        self.step(Event.STAYED_UP, "stayed up; waiting for its probes to pass")
+
+    async def _spawn(self) -> None:
+        state, process, launcher = self.state, self.process, self.shared.launcher
+        self._hinted = False
+        state.listens_on = ()
+        state.probe = None
+        state.probes_passed = state.probes_failed = 0
+        request: SpawnRequest = {"name": state.name, "kind": "instance", "stdout": "pipe", "stderr": "pipe"}
+        state.host, state.resolved, state.path = ports.LOOPBACK, (ports.LOOPBACK,), ""
+        extra: dict[str, str] = {}
+        self._free_place()
+        if process.bind == "unix":
+            state.path = command.socket_path(self.shared.data_dir, state.name, process.user)
+            state.host, state.port, state.resolved = "", 0, ()
+        elif process.bind == "fd":
+            sock = command.inherited_socket()
+            with sock:
+                state.port = sock.getsockname()[1]
+                await launcher.hold(self._listen_name, sock.fileno())
+            request["give"] = {"3": self._listen_name}
+            request["shut"] = [self._listen_name]
+            extra["LISTEN_FDS"] = "1"
+        else:
+            state.port = ports.free_port(self.shared.ports)
+        if state.port:
+            self.shared.ports.add(state.port)
+        request["argv"] = command.arguments(process, state.name, state.port, state.path)
+        request["env"] = command.environment(process, os.environ, state.name, state.port, state.path) | extra
+        request["cwd"] = process.cwd
+        request["ptracer"] = process.diagnose
+        request["note"] = {"app": state.app, "port": state.port, "path": state.path}
+        if process.user and os.geteuid() == 0:  # else it is "root" at most, which then asks for no change
+            request["user"] = process.user
+        state.version = await asyncio.to_thread(version.of, process)
+        child = await launcher.spawn(request)
+        state.pid, state.pid_started = child.pid, child.start
+        state.started, state.started_at = time.monotonic(), time.time()
+        state.why = "its process was started"
+        self.output.attach(child.stdout, child.stderr)
+        self.shared.event(
+            "starting", f"{state.name} started, pid {state.pid}, {state.address}", state.app, state.name,
+            pid=state.pid, version=state.version, port=state.port,
+        )  # fmt: skip
+        self.shared.changed()
+
+    async def _warm(self) -> None:
+        state, health = self.state, self.owner.config.health
+        deadline = state.started + health.ready_within
+        while self.is_in(Lifecycle.WARMING):
+            if self.leaving.is_set():
+                self.step(Event.STOP, state.stop_reason)
+                return
+            result = await self._check_while_alive()
+            if result is None:
+                continue
+            self._note(result)
+            now = time.monotonic()
+            if result.ok and state.probes_passed >= health.passes:
+                state.ready_since = state.admitted = now
+                state.admission, state.failing = Admission.ADMITTING, False
+                took = units.duration(now - state.started)
+                self.step(Event.PASSED, f"ready since its probes passed, {took} after its start")
+                self.shared.event("ready", f"{state.name} is ready, {took} after its start", state.app, state.name)
+                return
+            state.why = f"not ready yet: {result.words}"
+            if not result.ok and now - state.started >= HINT_AFTER and not self._hinted:
+                self._hinted = True
+                await self._look_where_it_listens(result)
+            if now >= deadline:
+                self._add_failure(now)
+                where = f"; {self._wrong_place()}" if self._wrong_place() else ""
+                text = f"not ready within {units.duration(health.ready_within)}: {result.words}{where}"
+                state.stop_reason = text
+                self.step(Event.TOO_SLOW, text)
+                self.shared.event("too-slow", f"{state.name} was {text}", state.app, state.name)
+                return
+            await self.first(min(WARM_INTERVAL, health.interval))
+
+    async def _serve(self) -> None:
+        state = self.state
+        while self.is_in(Lifecycle.READY):
+            if self.leaving.is_set():
+                self.step(Event.DRAIN, state.stop_reason)
+                self.shared.event("draining", f"{state.name} drains: {state.stop_reason}", state.app, state.name)
+                return
+            quick = state.admission is Admission.EJECTED and state.probe is not None and state.probe.refused
+            if await self.first(min(1.0, self.interval()) if quick else self.interval()):
+                continue
+            result = await self._check_while_alive()
+            if result is not None and self.is_in(Lifecycle.READY):
+                self._note(result)
+                self.owner.probed(state, result)
+
+    async def _drain(self) -> None:
+        await self.drain(self.owner.config.process.stop.timeout if self.owner.config.process else 30.0)
+        if self.is_in(Lifecycle.DRAINING):
+            self.step(Event.IDLE, self.state.stop_reason)
+
+    async def _stop(self) -> None:
+        """The signal to the whole process group, as systemd does: a shell or npm in between passes nothing on."""
+        state, stop = self.state, self.process.stop
+        if not state.pid:  # a spawn that failed in between
+            state.lifecycle = Lifecycle.STOPPED
+            return
+        await self._signal(getattr(signal, f"SIG{stop.signal}", signal.SIGTERM), "group")
+        if await self.first(stop.timeout, leaving=False):
+            return
+        text = f"{state.name} did not end within {units.duration(stop.timeout)} of SIG{stop.signal}: killed"
+        self.shared.event("killed", text, state.app, state.name)
+        await self._signal(signal.SIGKILL, "group")
+        while not await self.first(10.0, leaving=False):
+            text = f"{state.name} does not end although it was killed: it hangs in the kernel"
+            self.shared.event("will-not-end", text, state.app, state.name)
+
+    async def _back_off(self) -> None:
+        if self.leaving.is_set() or await self.first(self.state.retry_at - time.monotonic()):
+            if self.leaving.is_set():
+                self.step(Event.STOP, self.state.stop_reason)
+                return
+        self.ended.clear()
+        if time.monotonic() >= self.state.retry_at:
+            self.state.restarts += 1
+            self.step(Event.SPAWN, "starting again")
+
+    # --- details -------------------------------------------------------------------------------------
+
+    @property
+    def _listen_name(self) -> str:
+        return f"{self.state.name}.listen"
+
+    async def _check_while_alive(self) -> ProbeResult | None:
+        """A probe; None if the process ended or shall go before it is over."""
+        task = asyncio.ensure_future(self.check())
+        waits = [asyncio.ensure_future(self.ended.wait()), asyncio.ensure_future(self.leaving.wait())]
+        try:
+            await asyncio.wait([task, *waits], return_when=asyncio.FIRST_COMPLETED)
+            return task.result() if task.done() and not self.ended.is_set() else None
+        finally:
+            for one in (task, *waits):
+                one.cancel()
+
+    def _note(self, result: ProbeResult) -> None:
+        state = self.state
+        state.probe = result
+        state.probes_passed = state.probes_passed + 1 if result.ok else 0
+        state.probes_failed = 0 if result.ok else state.probes_failed + 1
+
+    async def _look_where_it_listens(self, result: ProbeResult) -> None:
+        state = self.state
+        pids = state.usage.pids if state.usage else (state.pid,)
+        state.listens_on = tuple(await asyncio.to_thread(_listening_tree, state.pid, pids))
+        said = self._wrong_place()
+        if said:
+            state.why = said
+        text = f"{state.name} {said or f'runs but is not ready: {result.words}'}"
+        self.shared.event("hint", text, state.app, state.name, listens_on=list(state.listens_on))
+        self.pool.hint(state, text)
+
+    def _wrong_place(self) -> str:
+        """ "runs but listens on 5000, not 41233: pass {port} or read $PORT", or ""."""
+        state = self.state
+        if not self._hinted:
+            return ""
+        if state.path:
+            if f"unix:{state.path}" in state.listens_on:
+                return ""
+            where = ", ".join(state.listens_on) or "nothing"
+            return f"runs but listens on {where}, not {state.path}: pass {{socket}}"
+        own = [int(one.rpartition(":")[2]) for one in state.listens_on if not one.startswith("unix:")]
+        if state.port in own or self.process.bind == "fd":
+            return ""
+        if not state.listens_on:
+            return f"runs but listens nowhere yet; expected on {state.port}: pass {{port}} or read $PORT"
+        where = ", ".join(str(port) for port in own) or ", ".join(state.listens_on)
+        return f"runs but listens on {where}, not {state.port}: pass {{port}} or read $PORT"
+
+    async def _signal(self, number: int, to: str) -> None:
+        try:
+            await self.shared.launcher.signal(self.state.name, number, to)
+        except Refused:
+            pass  # it has ended; the exit is on its way
+
+    def _free_place(self) -> None:
+        self.shared.ports.discard(self.state.port)
+
+    async def _clean_up(self) -> None:
+        state = self.state
+        state.ready_since = 0.0
+        await self.output.ended(1.0)
+        if state.last_exit is not None:
+            state.last_exit.last_lines = tuple(line.text for line in self.output.last(LINES_KEPT))
+        self.output.close()
+        if self.process.bind == "fd":
+            try:
+                await self.shared.launcher.drop(self._listen_name)
+            except Refused:
+                pass
+        if state.path:
+            Path(state.path).unlink(missing_ok=True)
+        await self.forget_row()
+        self._free_place()
+
+
+def _short(ended: Exit) -> str:
+    return f"code {ended.code}" if ended.code is not None else ended.words
+
+
+def _listening_tree(pid: int, known: tuple[int, ...]) -> list[str]:
+    tree = sampling.trees(sampling.sweep(), {"": pid}).get("", known)
+    return ports.listening(tree)
+

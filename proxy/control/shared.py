@@ -1,0 +1,62 @@
+"""What control's parts have in common: each gets this instead of the root object.
+
+The two callables that matter most:
+  - `changed()` says that something workers or a successor must know has changed: a new table and a new ledger follow,
+    once per turn of the loop however often it is called;
+  - `left()` waits until every live worker has acknowledged the newest table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from proxy.control.dns import Watcher
+from proxy.control.fate import OomWatch
+from proxy.control.launcher import Launcher
+from proxy.control.log import Log
+from proxy.control.names import Numbers, Rows
+from proxy.control.output import LogWriter
+from proxy.control.state import Event, Events
+from proxy.link import messages as link
+from proxy.link.board import Board
+from proxy.link.spawn import Plan
+
+
+@dataclass(slots=True)
+class Shared:
+    launcher: Launcher
+    plan: Plan
+    log: Log
+    events: Events
+    board: Board
+    numbers: Numbers
+    rows: Rows
+    logs: LogWriter
+    dns: Watcher
+    oom: OomWatch
+    changed: Callable[[], None]
+    left: Callable[[], Awaitable[None]]
+    broadcast: Callable[[link.ToWorker], None]  # to all workers
+    ports: set[int] = field(default_factory=set)  # given to instances
+    stopping: bool = False
+    stop_by: float = math.inf  # monotonic; when Triage stops, instances are killed then
+
+    @property
+    def data_dir(self) -> Path:
+        return Path(self.plan["data_dir"])
+
+    def event(self, kind: str, text: str, app: str = "", instance: str = "", **details: Any) -> Event:
+        """Remember it, and write it to Triage's log."""
+        bad = kind in _WARNINGS
+        (self.log.warning if bad else self.log.info)(kind, text, app=app, instance=instance, **details)
+        return self.events.add(kind, text, app, instance, **details)
+
+
+_WARNINGS = frozenset(
+    {"exited", "backoff", "failed", "ejected", "failing", "too-slow", "hint", "drain-cut", "worker-died", "suspect",
+     "worker-silent", "reload-refused", "control-restarted", "will-not-end", "dns", "launcher-refused", "would-eject"}
+)  # fmt: skip

@@ -1,0 +1,132 @@
+"""Control's messages, in and out: the worker's side of the link."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from proxy.dataplane.guard import rss
+from proxy.dataplane.log import log
+from proxy.dataplane.worker import Worker, monotonic
+from proxy.link import messages
+from proxy.link.board import COLUMNS, Board
+from proxy.link.channel import Channel
+from proxy.link.messages import PROTOCOL
+
+TELL_EVERY: Final = 0.5
+MOST_WAITING: Final = 4 << 20
+"""Bytes that may wait for a slow or dead control; beyond, records are dropped and counted."""
+
+
+class ControlLink:
+    """Reads `Start` first; makes the worker; then passes each message to it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, sock: socket.socket, end: Callable[[], None]) -> None:
+        self._loop = loop
+        self._end = end
+        self._channel = Channel(loop, sock, self._received, end)
+        self.worker: Worker | None = None
+        self._board_fds: list[int] = []
+
+    def send(self, message: messages.ToControl) -> None:
+        self._channel.send(messages.encode(message))
+
+    def _received(self, payload: bytes, fds: list[int]) -> None:
+        try:
+            message = messages.decode_to_worker(payload)
+        except Exception as error:  # a control of another version: say so, it will replace us
+            log("message-not-understood", why=str(error), level="error")
+            for fd in fds:
+                os.close(fd)
+            return
+        worker = self.worker
+        if isinstance(message, messages.Start):
+            self._start(message, fds)
+        elif worker is None:
+            log("message-before-start", message=type(message).__name__, level="error")
+        elif isinstance(message, messages.Table):
+            worker.apply(message)
+        elif isinstance(message, messages.Fate):
+            worker.fate(message)
+        elif isinstance(message, messages.Cut):
+            worker.cut(message.row, message.fault)
+        elif isinstance(message, messages.Find):
+            found = worker.flight.find(message.id, message.limit, message.app, message.path)
+            self.send(messages.Found(message.question, found))
+        elif isinstance(message, messages.Listen):
+            self._loop.create_task(worker.listen(message.listeners, fds))
+        elif isinstance(message, messages.Drain):
+            self._loop.create_task(worker.drain(message.limit, message.idle))
+        elif isinstance(message, messages.Reopen):
+            if worker.log is not None:
+                worker.log.reopen()
+
+    def _start(self, start: messages.Start, fds: list[int]) -> None:
+        """A new control says the same again: the worker stays as it is and tells everything."""
+        if start.protocol != PROTOCOL:
+            log("other-protocol", ours=PROTOCOL, theirs=start.protocol, level="error")
+        if self.worker is None:
+            board = Board(fds[0], start.worker + 1)
+            os.close(fds[0])
+            self.worker = Worker(self._loop, start.worker, start.epoch, board, fds[1 : 1 + COLUMNS], self.send)
+            self.worker.on_drained = self._drained
+            self.worker.listening.give(start.listeners, fds[1 + COLUMNS :])
+            self._loop.call_later(TELL_EVERY, self._tell)
+        else:
+            for fd in fds:
+                os.close(fd)
+            self._tell_stats(everything=True)
+        self.send(messages.Ready(PROTOCOL, start.worker, self.worker.epoch, os.getpid()))
+
+    def _tell(self) -> None:
+        self._loop.call_later(TELL_EVERY, self._tell)
+        self._tell_stats()
+
+    def _tell_stats(self, everything: bool = False) -> None:
+        worker = self.worker
+        assert worker is not None
+        if worker.log is not None:
+            worker.log.flush()
+        if self._channel.waiting > MOST_WAITING:
+            worker.kept.dropped += len(worker.kept.take())
+            return
+        records = worker.kept.take()
+        for start in range(0, len(records), 50):
+            self.send(messages.Records(records[start : start + 50]))
+        lag_max, worker.lag_max_us = worker.lag_max_us, 0
+        connections = sum(len(each.open) for app in worker.apps.values() for each in app.instances.values())
+        log_now = worker.log
+        self.send(
+            messages.Stats(
+                worker.column,
+                worker.epoch,
+                monotonic(),
+                worker.lag_us,
+                lag_max,
+                len(worker.clients),
+                worker.accepted,
+                connections,
+                worker.tunnels,
+                worker.version,
+                worker.kept.dropped,
+                log_now.lost if log_now is not None else 0,
+                log_now.error if log_now is not None else "",
+                worker.guard.shedding,
+                worker.draining,
+                rss(),
+                worker.changed_rows(everything),
+            )
+        )
+
+    def _drained(self) -> None:
+        worker = self.worker
+        assert worker is not None
+        worker.on_drained = None
+        self._tell_stats()
+        if worker.log is not None:
+            worker.log.close()
+        self.send(messages.Drained(worker.column))
+        self._loop.call_later(0.05, self._end)

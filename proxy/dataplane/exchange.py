@@ -1,0 +1,759 @@
+"""One request and its response, from the head read to the record written.
+
+    begin -> (wait in the queue) -> assign -> (connect) -> send -> on_head -> content passes -> finish
+                    ^                                  |
+                    +------------ failed (again) ------+---- refuse: Triage answers itself
+
+The client's connection owns the request's framing and calls `content` and `content_ended`; the instance's
+connection owns the response's and calls `on_head`, `pass_on`, `trailers` and `response_ended`. Failures come in
+through `failed` (this attempt) and `refuse` (the request); both end in `finish`, exactly once.
+
+Always true:
+  - the slot of `instance` is held from `assign` until `_release`, connection or not;
+  - once `head_sent`, nothing is sent again: what goes wrong then cuts the client's connection;
+  - `replay` is None or holds all content so far, so that the request can be sent again;
+  - nothing is answered, claimed or released inside a parser's callback.
+
+This module is above the usual length because it is the one place where the course of a request can be read whole.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Final
+
+from proxy import faults
+from proxy.dataplane import answers
+from proxy.dataplane.buckets import client_key
+from proxy.dataplane.retries import Sent, Tried, Verdict, decide
+from proxy.dataplane.sticky import read as read_sticky
+from proxy.dataplane.sticky import set_cookie
+from proxy.faults import Fault
+from proxy.link.histogram import EDGES
+from proxy.link.messages import Attempt, BadResponse, Fate, Record, Suspect
+from proxy.wire.chunked import Piece, encode_last, encode_pieces
+from proxy.wire.hosts import strip_prefix
+from proxy.wire.request import METHODS, Fields, HeadError, RequestLine, cookie, field, for_the_log
+
+if TYPE_CHECKING:
+    from proxy.dataplane.app import App
+    from proxy.dataplane.client import ClientConnection
+    from proxy.dataplane.instance import Instance
+    from proxy.dataplane.upstream import InstanceConnection
+    from proxy.wire.response import ResponseHead
+
+monotonic = time.monotonic
+
+REPLAY: Final = 65536
+"""Content kept for another attempt, per request; gRPC and Envoy keep as much or more by default."""
+REPLAY_ALL: Final = 64 << 20
+"""The same over all requests of a worker."""
+_NO_TRIED: Final[tuple[Instance, ...]] = ()
+
+
+class Exchange:
+    """Most attributes are class-level defaults, so that a plain request pays only for what it uses."""
+
+    app: App | None = None
+    instance: Instance | None = None
+    conn: InstanceConnection | None = None
+    route_prefix = b""
+    tried: tuple[Instance, ...] = _NO_TRIED
+    attempts: list[Attempt] | None = None
+    tries = 0
+    fresh = False
+    exits = 0
+    alone = False
+    first_fault: Fault | None = None
+    fault: Fault | None = None
+    detail = ""
+    sticky = ""
+    sticky_given = ""
+    hash_key: bytes | None = None
+    queued = False
+    queued_at = 0.0
+    queue_time = 0.0
+    connect_time = 0.0
+    tls_time = 0.0
+    upload_time = 0.0
+    sent_at = 0.0
+    asked_at = 0.0
+    """The request was sent whole."""
+    head_at = 0.0
+    own_extra = 0.0
+    sent = 0
+    replay: list[bytes] | None = None
+    replay_size = 0
+    request_head = b""
+    request_done = True
+    chunked = False
+    """The request's content."""
+    bytes_in = 0
+    bytes_out = 0
+    status = 0
+    head_sent = False
+    head: ResponseHead | None = None
+    chunk_out = False
+    """The response is chunked towards the client."""
+    keep = True
+    """The client's connection stays."""
+    over = False
+    reused = False
+    idle_time = 0.0
+    client_ip = ""
+    tunnel = False
+    wait_fate = False
+    expecting = False
+    due = float("inf")
+    wheel_due = float("inf")
+
+    def __init__(
+        self, client: ClientConnection, method: bytes, target: bytes, minor: int, fields: Fields, began: float, now: float
+    ) -> None:
+        self.client = client
+        self.worker = client.worker
+        self.method = method
+        self.target = target
+        self.minor = minor
+        self.fields = fields
+        self.began = began
+        self.head_done = now
+        self.id = client.worker.ids.next()
+
+    def __repr__(self) -> str:
+        at = f" on {self.instance.name}" if self.instance else " queued" if self.queued else ""
+        return f"<Exchange {self.id.decode()} {self.method.decode()} {self.target.decode('latin-1')}{at}>"
+
+    # --- from the head to a connection ------------------------------------------------------------
+
+    def begin(self, now: float) -> None:
+        """The head is valid: route, limits, pick."""
+        fields = self.fields
+        worker = self.worker
+        client = self.client
+        if fields.close or (self.minor == 0 and not fields.keep_alive) or worker.draining:
+            self.keep = False
+        if fields.via and worker.loops(fields.via):
+            self.refuse(faults.LOOP_DETECTED)
+            return
+        route = worker.routes.match(fields.host, self.target)
+        if route is None:
+            self.refuse(faults.NO_ROUTE)
+            return
+        app = self.app = worker.apps[route.app]
+        spec = app.spec
+        self.client_ip = client.peer
+        if fields.forwarded:
+            self.client_ip = worker.forwarding.client(client.peer_key, fields.forwarded)
+        if spec.strip_prefix and route.prefix:
+            self.route_prefix = route.prefix
+        if worker.guard.shedding and worker.guard.sheds():
+            self.refuse(faults.GATEWAY_OVERLOAD, worker.guard.shedding)
+            return
+        if app.buckets is not None:
+            wait = app.buckets.take(client_key(self.client_ip), now)
+            if wait:
+                self.refuse(faults.RATE_LIMITED, retry_after=wait)
+                return
+        app.budget.requests += 1
+        if fields.length > spec.max_body:
+            self.refuse(faults.BODY_TOO_LARGE, f"{fields.length} bytes; {spec.max_body} are allowed")
+            return
+        if spec.state == "stopped":
+            self.refuse(faults.STOPPED)
+            return
+        if fields.length or fields.chunked:
+            self.request_done = False
+            self.chunked = fields.chunked
+            self.replay = []
+            self.expecting = fields.expect
+        if spec.sticky_cookie or spec.balance == "hash":
+            self._key(spec.sticky_cookie)
+        if spec.total:
+            worker.wheel.arm(self, self.began + spec.total)
+        self.seek(now)
+
+    def _key(self, sticky_cookie: str) -> None:
+        spec = self.app.spec  # type: ignore[union-attr]
+        kept = self.fields.kept
+        if sticky_cookie:
+            given = cookie(kept, sticky_cookie.encode())
+            self.sticky = self.sticky_given = read_sticky(given, spec.name, self.worker.secret)
+        if spec.balance == "hash":
+            kind, _, name = spec.hash_key.partition(":")
+            if kind == "header":
+                self.hash_key = field(kept, name)
+            elif kind == "cookie":
+                self.hash_key = cookie(kept, name.encode())
+            self.hash_key = self.hash_key or self.client_ip.encode()
+
+    def seek(self, now: float) -> None:
+        """Find an instance with a free slot, or wait for one."""
+        app = self.app
+        assert app is not None
+        board = self.worker.board
+        if app.queue or app.spec.state == "held" or (board.columns > 1 and board.waiting(app.spec.row)):
+            app.wait(self, now)
+            return
+        instance = app.pick(self, now)
+        if instance is None:
+            app.wait(self, now)
+        else:
+            self.assign(instance, now)
+
+    def assign(self, instance: Instance, now: float) -> None:
+        """A slot of `instance` is ours."""
+        if self.queued_at:
+            self.queue_time += now - self.queued_at
+            self.queued_at = 0.0
+        instance.take()
+        self.instance = instance
+        self.tries += 1
+        unsafe = not METHODS[self.method][1]
+        conn = instance.claim(now, self.fresh, unsafe)
+        if conn is not None:
+            self.reused = True
+            self.idle_time = now - conn.idle_since
+            self.send(conn, now)
+        else:
+            self.reused = False
+            self.worker.connect(instance, self)
+
+    def connected(self, conn: InstanceConnection, connect: float, tls: float, now: float) -> None:
+        """A fresh connection, `connect` and `tls` seconds after it was begun."""
+        self.connect_time += connect
+        self.tls_time += tls
+        self.send(conn, now)
+
+    def send(self, conn: InstanceConnection, now: float) -> None:
+        """Head, and what has come of the content, go out."""
+        conn.exchange = self
+        self.conn = conn
+        head = self.request_head
+        if not head:
+            head = self.request_head = self._build_head()
+        replay = self.replay
+        if replay:
+            conn.write(b"".join((head, *replay)))
+            self.sent = len(head) + self.replay_size
+        else:
+            conn.transport.write(head)  # type: ignore[union-attr]
+            self.sent = len(head)
+        spec = self.app.spec  # type: ignore[union-attr]
+        self.sent_at = monotonic()
+        if self.request_done:
+            self.asked_at = self.sent_at
+        else:
+            conn.guard_writes()
+            self.client.resume("instance")
+        conn.last = now
+        due = conn.due = now + spec.first_byte
+        if due < conn.wheel_due:
+            self.worker.wheel.arm(conn, due)
+
+    def _build_head(self) -> bytes:
+        """The request's head as every attempt sends it: spliced from the validated one."""
+        client, fields, worker = self.client, self.fields, self.worker
+        if client.tail_for is fields:
+            tail = client.tail
+        else:
+            tail = client.make_tail(fields, self.minor)
+        target = strip_prefix(self.target, self.route_prefix) if self.route_prefix else self.target
+        id = self.id
+        if fields.traceparent:
+            return b"".join((self.method, b" ", target, b" HTTP/1.1\r\n", tail, id, b"\r\n\r\n"))
+        return b"".join(
+            (self.method, b" ", target, b" HTTP/1.1\r\n", tail, id, worker.trace, id, b"-", id, b"-01\r\n\r\n")
+        )
+
+    # --- the request's content --------------------------------------------------------------------
+
+    def content(self, pieces: list[Piece], size: int) -> None:
+        """Content came from the client: pass it on, keep it for another attempt while that is possible."""
+        if self.over:
+            return
+        self.bytes_in += size
+        self.expecting = False
+        app = self.app
+        assert app is not None
+        if self.bytes_in > app.spec.max_body:
+            self.failed(faults.BODY_TOO_LARGE, f"more than {app.spec.max_body} bytes", now=monotonic())
+            return
+        data = b"".join(encode_pieces(pieces)) if self.chunked else pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self._pass_content(bytes(data))
+
+    def _pass_content(self, data: bytes) -> None:
+        worker, conn = self.worker, self.conn
+        if self.replay is not None:
+            if conn is None or (self.replay_size + len(data) <= REPLAY and worker.replaying + len(data) <= REPLAY_ALL):
+                self.replay.append(data)
+                self.replay_size += len(data)
+                worker.replaying += len(data)
+            else:
+                self._drop_replay()
+        if conn is not None:
+            self.sent += len(data)
+            conn.write(data)
+        elif self.replay_size > REPLAY:
+            self.client.pause("instance")
+
+    def content_ended(self, trailers: list[tuple[bytes, bytes]], now: float) -> None:
+        """The request is whole."""
+        if self.over:
+            return
+        if self.chunked:
+            self._pass_content(encode_last(trailers))
+        self.request_done = True
+        conn = self.conn
+        if conn is not None:
+            self.asked_at = now
+            self.upload_time = now - self.sent_at
+            if not self.head_at:
+                self.worker.wheel.arm(conn, now + self.app.spec.first_byte)  # type: ignore[union-attr]
+
+    def _drop_replay(self) -> None:
+        self.worker.replaying -= self.replay_size
+        self.replay = None
+        self.replay_size = 0
+
+    # --- the response -----------------------------------------------------------------------------
+
+    def informational(self, head: ResponseHead) -> None:
+        """1xx but 101: passed on where the client can understand it."""
+        if self.minor and (head.status != 100 or self.fields.expect) and not self.over:
+            self.client.write(head.kept + b"\r\n")
+
+    def on_head(self, head: ResponseHead, now: float) -> bytes | None:
+        """The response's head is whole: the head for the client, or None if the response is not passed on."""
+        app = self.app
+        assert app is not None and self.instance is not None
+        status = head.status
+        if status >= 500 and app.spec.retry_on and "app-error" in app.spec.retry_on:
+            self.head_at = now
+            if self._again(faults.APP_ERROR, f"status {status}", now):
+                return None
+        self.head = head
+        self.head_at = now
+        self.status = status
+        self.head_sent = True
+        if self.replay is not None:
+            self._drop_replay()
+        keep = self.keep
+        if not self.request_done:
+            keep = self.keep = False  # an early answer: what is left of the request can't be told from the next one
+        client = self.client
+        end = b"\r\n\r\n"
+        if head.length < 0 and self.conn.state_has_content:  # type: ignore[union-attr]
+            if self.minor:
+                self.chunk_out = True
+                end = b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+            else:
+                keep = self.keep = False
+        if not keep:
+            end = b"\r\nConnection: close" + end
+        elif not self.minor:
+            end = b"\r\nConnection: keep-alive" + end
+        if app.spec.sticky_cookie and self.sticky_given != self.instance.name:
+            line = set_cookie(
+                app.spec.sticky_cookie, app.name, self.instance.name, app.spec.sticky_ttl, self.worker.secret, client.tls
+            )
+            end = b"\r\n" + line + end
+        return b"".join((head.kept, b"X-Request-ID: ", self.id, end))
+
+    def pass_on(self, data: bytes) -> None:
+        """Content of the response, in the framing of the client's side."""
+        self.bytes_out += len(data)
+        self.client.write(data)
+
+    def pass_on_pieces(self, pieces: list[Piece]) -> None:
+        """Content of a chunked or close-delimited response."""
+        size = sum(map(len, pieces))
+        if size:
+            self.bytes_out += size
+            self.client.write(b"".join(encode_pieces(pieces) if self.chunk_out else pieces))
+
+    def trailers(self, trailers: list[tuple[bytes, bytes]]) -> None:
+        """The end of a response that is chunked towards the client."""
+        if self.chunk_out:
+            self.client.write(encode_last(trailers))
+
+    def response_ended(self, now: float) -> None:
+        """The response was passed on whole."""
+        instance = self.instance
+        assert instance is not None and self.app is not None
+        failed = self.status >= 500
+        self._release(now, self.head_at - (self.asked_at or self.sent_at), failed)
+        if failed:
+            self.fault = faults.APP_ERROR
+            instance.news[faults.APP_ERROR.name] = instance.news.get(faults.APP_ERROR.name, 0) + 1
+            self.worker.learned(instance)
+            instance.good += 1
+        else:
+            instance.went_well()
+        self.finish(now)
+
+    # --- upgrades ---------------------------------------------------------------------------------
+
+    def switched(self, head: ResponseHead, rest: bytes, now: float) -> None:
+        """101: from here on bytes pass both ways."""
+        conn, client = self.conn, self.client
+        assert conn is not None and self.instance is not None
+        asked = self.fields.upgrade if self.client.upgrade_goes_on(self) else b""
+        if not asked or head.upgrade != asked:
+            self.failed(faults.UPGRADE_FAILED, f"101 for {head.upgrade.decode('latin-1') or 'nothing'}", now=now)
+            return
+        self.head = head
+        self.head_at = now
+        self.status = 101
+        self.head_sent = True
+        self.keep = False
+        self.tunnel = True
+        self.instance.tunnels += 1
+        self.worker.tunnels += 1
+        lines = head.kept + b"Connection: Upgrade\r\nUpgrade: " + head.upgrade + b"\r\nX-Request-ID: " + self.id
+        client.write(lines + b"\r\n\r\n" + rest)
+        client.open_tunnel(conn, now)
+        conn.open_tunnel(client, now)
+
+    def tunnel_ended(self, now: float, fault: Fault | None = None, detail: str = "") -> None:
+        """Either side closed."""
+        if self.over:
+            return
+        assert self.instance is not None and self.conn is not None
+        self.instance.tunnels -= 1
+        self.worker.tunnels -= 1
+        conn = self.conn
+        self._release(now, None, False)
+        conn.close_after_writing()
+        self.instance.went_well()
+        self.fault, self.detail = fault, detail
+        self.finish(now)
+
+    # --- failures ---------------------------------------------------------------------------------
+
+    def failed(self, fault: Fault, detail: str = "", *, now: float, sent: int | None = None) -> None:
+        """This attempt failed. Tried again if that is right, else answered or cut."""
+        if self.over:
+            return
+        if sent is not None:
+            self.sent = sent
+        if self.head_sent or not self._again(fault, detail, now):
+            shown = self.first_fault if self.tried and self.first_fault and fault is not self.first_fault else None
+            if shown is not None and not self.head_sent and self.sent == 0:
+                fault, detail = shown, self.detail
+            self.refuse(fault, detail)
+
+    def _again(self, fault: Fault, detail: str, now: float) -> bool:
+        """Account for a failed attempt; send the request again if the rules allow it."""
+        app, instance = self.app, self.instance
+        if app is None or instance is None:
+            return False
+        sent = Sent.NOTHING if self.sent == 0 else Sent.WHOLE if self.request_done else Sent.PARTLY
+        self._note(fault, detail, now)
+        path = self.target.decode("latin-1").partition("?")[0]
+        tried = Tried(
+            self.method,
+            sent,
+            self.replay is not None or self.request_done and self.replay_size == 0 and self.bytes_in == 0,
+            self.head_sent,
+            self.tries,
+            self.fresh,
+            self.exits,
+            self.alone,
+            (self.method.decode(), path) in app.spec.suspects if self.exits else False,
+        )
+        was_fresh = self.fresh
+        conn = self.conn
+        self._release(now, None, fault.blame is not faults.Blame.NO)
+        if conn is not None:
+            conn.close()
+        instance.went_wrong(fault)
+        verdict = decide(fault, tried, now, app.budget, app.spec.attempts, app.spec.retry_on)
+        if verdict is Verdict.SUSPECT_TWICE:
+            self.worker.send(Suspect(app.name, self.method.decode(), path, self.id.decode()))
+        if not verdict.again:
+            if self.attempts and fault.origin is not faults.Origin.CLIENT:
+                self.detail = detail
+                self.not_again = verdict.value
+            return False
+        self.first_fault = self.first_fault or fault
+        self.detail = self.detail or detail
+        instance.tally.retries += 1
+        self.sent = 0
+        self.sent_at = self.asked_at = self.head_at = 0.0
+        if verdict is Verdict.FRESH:
+            self.fresh = True
+            self.tries -= 1
+        else:
+            self.fresh = was_fresh
+            self.tried = (*self.tried, instance)
+        self.seek(now)
+        return True
+
+    not_again = ""
+
+    def _note(self, fault: Fault | None, detail: str, now: float) -> None:
+        """Write this attempt down."""
+        if self.attempts is None:
+            self.attempts = []
+        since = self.asked_at or self.sent_at
+        self.attempts.append(
+            Attempt(
+                self.instance.name if self.instance else "",
+                fault.name if fault else "",
+                detail,
+                self.reused,
+                _us(self.idle_time) if self.reused else None,
+                None if self.reused else _us(self.connect_time),
+                _us(self.tls_time) if self.tls_time else None,
+                _us((self.head_at or now) - since) if since else None,
+                self.sent,
+                self.status,
+            )
+        )
+
+    def lost(self, now: float, by_reset: bool, nothing_back: bool) -> None:
+        """The instance closed the connection before the response's head was whole."""
+        instance = self.instance
+        assert instance is not None
+        if instance.spec.pid and self.worker.has_ended(instance):
+            self.alone = instance.inflight == 1
+            self.wait_fate = True
+            self.worker.ask_fate(instance, self)
+            return
+        if self.reused and nothing_back and not self.fresh:
+            self.failed(faults.STALE_CONNECTION, f"idle for {self.idle_time:.1f} s", now=now)
+        elif by_reset:
+            self.failed(faults.RESET_BEFORE_HEAD, now=now)
+        else:
+            self.failed(faults.CLOSED_BEFORE_HEAD, now=now)
+
+    def fate(self, fate: Fate, now: float) -> None:
+        """What became of the instance that this request was on."""
+        if not self.wait_fate or self.over:
+            return
+        self.wait_fate = False
+        if fate.ours:
+            self.failed(faults.INSTANCE_RECYCLED, fate.words, now=now)
+            return
+        if fate.by_itself:
+            self.exits += 1
+        else:
+            self.alone = False
+        self.failed(faults.INSTANCE_EXITED, fate.words, now=now)
+
+    def refuse(
+        self, fault: Fault, detail: str = "", *, status: int | None = None, retry_after: float = 0.0
+    ) -> None:
+        """Triage answers itself; after the head went out the client's connection is cut."""
+        if self.over:
+            return
+        now = monotonic()
+        app, client = self.app, self.client
+        if self.queued_at:
+            self.queue_time += now - self.queued_at
+            self.queued_at = 0.0
+        if self.queued and app is not None:
+            app.leave_queue(self)
+        if self.instance is not None:
+            conn, instance = self.conn, self.instance
+            self._note(fault, detail, now)
+            self._release(now, None, fault.blame is not faults.Blame.NO)
+            if conn is not None:
+                conn.close()
+            instance.went_wrong(fault)
+        self.fault = fault
+        self.detail = detail or self.detail
+        if self.head_sent or fault.status is None or fault.status == 499:
+            self.finish(now)
+            client.cut()
+            return
+        self.status = status or fault.status
+        if self.status in (400, 408, 414, 431, 501, 505) or not self.request_done:
+            self.keep = False  # where the next request begins is not known
+        if self.status in (503, 429) and not retry_after:
+            retry_after = app.drain_time(now) if app is not None else 1.0
+        worker = self.worker
+        answer = answers.build(
+            fault,
+            self.status,
+            self.id.decode(),
+            self.detail,
+            kept=self.fields.kept,
+            head_only=self.method == b"HEAD",
+            local=client.local,
+            close=not self.keep,
+            keep_alive_1_0=self.minor == 0 and self.keep,
+            retry_after=retry_after,
+            pseudonym=b"triage",
+            pages=worker.settings.error_pages,
+        )
+        self.bytes_out = len(answer) - answer.find(b"\r\n\r\n") - 4
+        client.write(answer)
+        self.finish(now)
+
+    def client_left(self, now: float) -> None:
+        """The client closed its connection."""
+        self.refuse(faults.CLIENT_LEFT)
+
+    def bad_response(self, error: HeadError, data: bytes, now: float) -> None:
+        """What came is no valid response; it is kept for `why`."""
+        instance = self.instance
+        if instance is not None and self.app is not None:
+            at = error.offset or 0
+            self.worker.send(
+                BadResponse(
+                    self.app.name, instance.name, self.id.decode(), at, error.detail, data[max(at - 256, 0) : at + 768]
+                )
+            )
+        self.failed(error.fault, error.detail, now=now)
+
+    def on_due(self, now: float) -> None:
+        """timeouts.total passed."""
+        if not self.over and not self.tunnel:
+            if self.instance is not None and not self.head_sent:
+                self.failed(faults.TOTAL_TIMEOUT, now=now)
+            else:
+                self.refuse(faults.TOTAL_TIMEOUT)
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    def _release(self, now: float, latency: float | None, failed: bool) -> None:
+        """Give the slot back. The connection is the caller's business."""
+        instance, app = self.instance, self.app
+        if instance is None or app is None:
+            return
+        self.last_instance = instance
+        self.instance = None
+        conn, self.conn = self.conn, None
+        if conn is not None:
+            conn.exchange = None
+        else:
+            self.worker.forget_connect(self)
+        instance.give()
+        app.balancer.done(instance, now, latency, failed)
+        app.freed(now)
+
+    last_instance: Instance | None = None
+
+    def finish(self, now: float) -> None:
+        """Count, record, and let the client's connection go on."""
+        if self.over:
+            return
+        self.over = True
+        self.due = float("inf")
+        if self.replay is not None:
+            self._drop_replay()
+        client, worker, app, instance, fault = self.client, self.worker, self.app, self.last_instance, self.fault
+        total = now - self.began
+        waited = self.head_done - self.began + self.queue_time + self.connect_time + self.tls_time + self.upload_time
+        wait = 0.0
+        if self.head_at:
+            wait = self.head_at - (self.asked_at or self.sent_at)
+            if wait < 0.0:
+                wait = 0.0  # an early answer
+            waited += wait
+            body = now - self.head_at
+            if body > 0.001:
+                waited += body
+        elif self.sent_at:
+            wait = now - (self.asked_at or self.sent_at)
+            waited += wait
+        own = total - waited if total > waited else 0.0
+        tally = instance.tally if instance is not None else worker.tally(app)
+        tally.dirty = True
+        tally.requests += 1
+        status = self.status
+        tally.classes[status // 100 - 1 if 100 <= status < 600 else 5] += 1
+        tally.bytes_in += self.bytes_in
+        tally.bytes_out += self.bytes_out
+        tally.total[bisect_right(EDGES, total)] += 1
+        tally.total_sum += total
+        tally.own_sum += own
+        if self.head_at:
+            tally.wait[bisect_right(EDGES, wait)] += 1
+            tally.wait_sum += wait
+        name = ""
+        if fault is not None:
+            name = fault.name
+            tally.fault(name)
+            if fault.status == 499:
+                self.status = 499
+        settings = worker.settings
+        record = Record(
+            self.id.decode(),
+            worker.wall + self.began,
+            worker.column,
+            app.name if app is not None else "",
+            instance.name if instance is not None else "",
+            self.client_ip or client.peer,
+            METHODS[self.method][0] if self.method in METHODS else self.method.decode("latin-1"),
+            self.fields.host_field.decode("latin-1"),
+            self.target.decode("latin-1"),
+            self.status,
+            name,
+            self.bytes_in,
+            self.bytes_out,
+            int((self.head_done - self.began) * 1e6),
+            int(self.queue_time * 1e6) if self.queue_time else None,
+            int(self.connect_time * 1e6) if self.connect_time else None,
+            int(self.tls_time * 1e6) if self.tls_time else None,
+            int(wait * 1e6) if self.sent_at else None,
+            int((now - self.head_at) * 1e6) if self.head_at else None,
+            int(total * 1e6),
+            int(own * 1e6),
+            worker.lag_us,
+            self.tries,
+            self.reused,
+            int(self.idle_time * 1e6) if self.reused else None,
+        )
+        fields = self.fields
+        if fields.request_id:
+            record.client_request_id = fields.request_id[:128].decode("ascii", "replace")
+        if fields.traceparent:
+            record.trace = fields.traceparent[3:35].decode()
+        if name or self.attempts or self.tunnel:
+            self._tell_more(record)
+        worker.flight.add(record)
+        log = worker.log
+        if log is not None:
+            if log.format == "combined":
+                record.user_agent, record.referer = for_the_log(b"\n" + fields.kept)
+            log.add(record)
+        if name or (total > settings.slow and not self.tunnel):
+            worker.kept.add(record, now)
+        client.exchange_ended(self, now)
+
+    def _tell_more(self, record: Record) -> None:
+        if self.attempts and self.fault is None and self.last_instance is not None:
+            self.instance = self.last_instance
+            self._note(None, "", self.head_at or monotonic())
+            self.instance = None
+        record.attempts = self.attempts
+        record.detail = f"{self.detail}; {self.not_again}" if self.not_again and self.detail else self.detail or self.not_again
+        record.sent = self.sent
+        record.replayable = self.replay is not None or not self.bytes_in
+        record.tunnel = self.tunnel
+
+
+def _us(seconds: float) -> int:
+    return int(seconds * 1e6)
+
+
+def rejected(client: ClientConnection, error: HeadError, data: bytes, began: float, now: float) -> Exchange:
+    """An exchange for a head that could not be understood, to be refused at once."""
+    fields = Fields()
+    fields.kept = data.partition(b"\r\n")[2][:65536] + b"\r\n"
+    words = data[:8192].split(None, 2)
+    method = words[0][:32] if words else b""
+    target = words[1] if len(words) > 1 else b""
+    exchange = Exchange(client, method, target, 1, fields, began, now)
+    exchange.keep = False
+    exchange.client_ip = client.peer
+    return exchange
+
+
+def of(client: ClientConnection, line: RequestLine, fields: Fields, began: float, now: float) -> Exchange:
+    """An exchange for a valid head."""
+    return Exchange(client, line.method, line.target, line.minor, fields, began, now)

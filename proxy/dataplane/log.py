@@ -1,0 +1,25 @@
+"""The worker's own log: JSON lines on stderr, few of them."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import msgspec
+
+_process = "worker"
+
+
+def name(process: str) -> None:
+    global _process
+    _process = process
+
+
+def log(event: str, *, level: str = "info", **fields: object) -> None:
+    """One line. Never raises: a closed stderr loses the line."""
+    line = {"time": round(time.time(), 3), "level": level, "process": _process, "event": event, **fields}
+    try:
+        sys.stderr.write(msgspec.json.encode(line).decode() + "\n")
+        sys.stderr.flush()
+    except (OSError, ValueError, TypeError):
+        pass

@@ -1,0 +1,67 @@
+"""A worker's process: `python -m proxy.dataplane.run FD`, FD being its end of the channel to control."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import signal
+import socket
+import sys
+import traceback
+from typing import Any
+
+import uvloop
+
+from proxy.dataplane.control import ControlLink
+from proxy.dataplane.log import log, name
+
+_PR_SET_NAME = 15
+
+
+def main(fd: int) -> int:
+    """Serve until drained, or until control's end of the channel is closed for good."""
+    sock = socket.socket(fileno=fd)
+    os.set_inheritable(fd, False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    loop = uvloop.new_event_loop()
+    loop.set_exception_handler(_told)
+    link = ControlLink(loop, sock, loop.stop)
+
+    def terminate() -> None:
+        if link.worker is not None and not link.worker.draining:
+            loop.create_task(link.worker.drain(link.worker.settings.drain_timeout, 2.0))
+
+    loop.add_signal_handler(signal.SIGTERM, terminate)
+    # What lives now lives for ever: it need not be looked through. Connections break their cycles when they end,
+    # so full collections are rare, and none is long enough to be a stall.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
+    loop.call_later(0.2, lambda: _name_process(link))
+    try:
+        loop.run_forever()
+    finally:
+        if link.worker is not None and link.worker.log is not None:
+            link.worker.log.close()
+    os._exit(0)
+
+
+def _name_process(link: ControlLink) -> None:
+    column = link.worker.column + 1 if link.worker is not None else 0
+    title = f"triage-worker{column}" if column else "triage-worker"
+    name(title)
+    ctypes.CDLL(None).prctl(_PR_SET_NAME, title.encode()[:15], 0, 0, 0)
+
+
+def _told(_loop: Any, context: dict[str, Any]) -> None:
+    """A defect of ours: into the log, with where it happened."""
+    error = context.get("exception")
+    if isinstance(error, ConnectionError):
+        return
+    trace = "".join(traceback.format_exception(error)) if error is not None else ""
+    log("internal-error", level="error", why=str(context.get("message")), trace=trace)
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))

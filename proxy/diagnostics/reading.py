@@ -1,0 +1,61 @@
+"""Reading what instances print and stacks that were taken: the one line that says most."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+_EXCEPTION: Final = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Warning)\b(?::|$)")
+_WORDS: Final = re.compile(
+    r"\b(?:FATAL|CRITICAL|panic:|Segmentation fault|Fatal Python error|out of memory|OutOfMemoryError|Traceback"
+    r"|ERROR|UnhandledPromiseRejection|Uncaught)\b",
+    re.IGNORECASE,
+)
+_FRAME: Final = re.compile(r"^\s+(?P<what>\S.*\(.+:\d+\))\s*$")
+_THREAD: Final = re.compile(r"^Thread\b.*?(?:\((?P<state>[^)]*)\))?(?::\s*\"?(?P<name>[^\"]*)\"?)?$")
+_WAITING: Final = re.compile(r"^(?:_?worker|select|poll|_bootstrap\w*|wait|get|run_once|_run_once)\b")
+
+
+def traceback_line(lines: Iterable[str]) -> str:
+    """The last line that names an exception, else the last that sounds like an error, else ""."""
+    named, sounded = "", ""
+    for line in lines:
+        text = line.strip()
+        if _EXCEPTION.match(text):
+            named = text
+        elif _WORDS.search(text) and not text.startswith("Traceback"):
+            sounded = text
+    return named or sounded
+
+
+def frames(stacks: str, most: int = 3) -> list[str]:
+    """What threads do, the most telling first: "sleep (app.py:12) < slow (app.py:40)   (3 of 8 threads)".
+
+    Reads py-spy's text and any other whose frames are indented `name (file:line)`.
+    """
+    threads: list[list[str]] = []
+    active: list[bool] = []
+    for line in stacks.splitlines():
+        if line.startswith("Thread"):
+            match = _THREAD.match(line)
+            threads.append([])
+            active.append("active" in ((match["state"] or "") if match else ""))
+        elif match := _FRAME.match(line):
+            if not threads:
+                threads.append([])
+                active.append(False)
+            threads[-1].append(match["what"])
+    found: Counter[str] = Counter()
+    weight: dict[str, int] = {}
+    for stack, busy in zip(threads, active, strict=True):
+        if not stack:
+            continue
+        text = " < ".join(stack[:3])
+        found[text] += 1
+        idle = bool(_WAITING.match(stack[0])) and not busy
+        weight[text] = (2 if busy else 0) + (0 if idle else 1)
+    order = sorted(found, key=lambda text: (-weight[text], -found[text]))
+    many = len(threads)
+    return [text + (f"   ({found[text]} of {many} threads)" if many > 1 else "") for text in order[:most]]

@@ -1,0 +1,49 @@
+"""`python -m proxy.launcher FD`: FD is the memfd of the plan (see link/spawn.py)."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from proxy.launcher import record
+from proxy.launcher.journal import Log
+from proxy.launcher.launcher import Launcher
+from proxy.launcher.sockets import CannotListen
+from proxy.link.spawn import name_process, read_plan
+
+
+def main(argv: list[str]) -> int:
+    """0 after an orderly end; 1 when it could not start, with one line that says why; 128 + signal when cut short."""
+    while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass  # started without 0, 1 or 2: nothing else may take their numbers
+    os.close(spare)
+    _close_on_exec()
+    name_process("triage")
+    try:
+        plan = read_plan(int(argv[1]))
+        log = Log(quiet=plan["run"])
+        lock = record.lock(plan["data_dir"])
+        for pid, command in record.end_predecessor(plan["data_dir"]):
+            log.warning("leftover-ended", pid=pid, command=command)
+        launcher = Launcher(plan, log)
+        launcher.begin()
+    except (CannotListen, record.InUse, OSError, ValueError, IndexError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    code = launcher.run()
+    os.close(lock)
+    return code
+
+
+def _close_on_exec() -> None:
+    """Whatever else our parent left open is not for our children."""
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if int(name) > 2:
+                os.set_inheritable(int(name), False)
+        except OSError:
+            pass
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))

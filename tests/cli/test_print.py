@@ -1,0 +1,154 @@
+"""What the verbs print, on the shapes that the route table promises."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from tests.cli.api import Api
+from tests.cli.conftest import Run
+
+pytestmark = pytest.mark.slow
+
+
+def answer(api: Api, call: str) -> Any:
+    """The answer to one call, to be changed."""
+    status, value = api.answers[call]
+    api.answers[call] = status, copy.deepcopy(value)
+    return api.answers[call][1]
+
+
+def test_help_groups_the_verbs(run: Run) -> None:
+    done = run("--help")
+    heads = [line for line in done.stdout.splitlines() if line.endswith(":") and not line.startswith(" ")]
+    assert heads == ["Options:", "Run:", "Observe:", "Collect and analyze:"]
+    assert "control" not in done.stdout
+
+
+def test_version(run: Run) -> None:
+    from proxy import __version__
+
+    assert run("--version").stdout.strip() == f"triage, version {__version__}"
+
+
+def test_status_says_the_verdict_first(run: Run, api: Api) -> None:
+    done = run("status", "--url", api.address)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0] == "web is degraded: 1 of 2 ready, web-7 exited with code 3; 5 faults in the last 5 min"
+    assert lines[2].split()[:5] == ["web", "degraded", "1", "of", "2"]
+    assert " ".join(lines[3].split()) == "instance state since in flight req/s p50 p99 memory CPU restarts"
+    assert lines[4].split()[:4] == ["web-7", "ready", "18", "min"]
+    assert "workers  1 running, 64 connections" in done.stdout
+    assert "notice   the access log lost 120 lines" in done.stdout
+    assert max(map(len, lines)) <= 160
+
+
+def test_status_of_one_that_is_not_well(run: Run, api: Api) -> None:
+    instance = answer(api, "GET /api/v1/status")["apps"][0]["instances"][0]
+    instance |= {"admission": "ejected", "ejected_by": "probe"}
+    done = run("status", "--url", api.address)
+    assert "web-7     ejected" in done.stdout
+    assert "by probe" in done.stdout
+
+
+def test_json_is_what_the_gateway_said(run: Run, api: Api) -> None:
+    done = run("status", "--json", "--url", api.address)
+    assert json.loads(done.stdout) == api.answers["GET /api/v1/status"][1]
+
+
+def test_requests_are_a_table_in_local_time(run: Run, api: Api) -> None:
+    done = run("requests", "--url", api.address)
+    assert done.returncode == 0, done.stderr
+    head, row = done.stdout.splitlines()
+    assert head.split()[:4] == ["time", "+01:00", "id", "method"]
+    assert "04:07:41" in row  # TZ of the tests is an hour ahead of UTC
+    assert row.endswith("wait 687 ms")
+    for cell in ("7f3a91016957e2dd", "POST", "/api/orders", "502", "instance-exited", "web-7", "689 ms"):
+        assert cell in row
+
+
+def test_filters_go_to_the_gateway(run: Run, api: Api) -> None:
+    run(
+        "requests",
+        "--app",
+        "web",
+        "--status",
+        ">=500",
+        "--slower",
+        "1s",
+        "--limit",
+        "3",
+        "--url",
+        api.address,
+    )
+    query = api.lines[0].partition("?")[2]
+    assert sorted(query.split("&")) == ["app=web", "limit=3", "slower=1s", "status=%3E%3D500"]
+
+
+def test_no_requests_are_said_so(run: Run, api: Api) -> None:
+    answer(api, "GET /api/v1/requests")["items"] = []
+    done = run("requests", "--url", api.address)
+    assert done.returncode == 0
+    assert "No such request is kept" in done.stdout
+
+
+def test_a_request_cannot_write_to_the_terminal(run: Run, api: Api) -> None:
+    answer(api, "GET /api/v1/requests")["items"][0]["target"] = "/\x1b[2J\x9b31m"
+    assert "/?[2J?31m" in run("requests", "--url", api.address).stdout
+
+
+@pytest.mark.parametrize(
+    ("what", "calls"),
+    [
+        ([], ["GET /api/v1/requests/latest/why"]),
+        (["7f3a"], ["GET /api/v1/apps/7f3a/why", "GET /api/v1/requests/7f3a/why"]),
+        (["web"], ["GET /api/v1/apps/web/why"]),
+    ],
+)
+def test_why_of_the_newest_of_a_request_and_of_an_app(
+    run: Run, api: Api, what: list[str], calls: list[str]
+) -> None:
+    example = {"text": "502 instance-exited   2026-01-05T03:07:41.120Z\n\nWHY    …\n"}
+    api.answers[calls[-1]] = 200, example
+    done = run("why", *what, "--url", api.address)
+    assert done.returncode == 0, done.stderr
+    assert api.lines == calls
+    assert done.stdout.startswith("502 instance-exited")
+    assert "04:07:41 +01:00" in done.stdout
+
+
+def test_an_error_is_title_detail_hint(run: Run, api: Api) -> None:
+    done = run("why", "nothing", "--url", api.address)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["Not found", "/api/v1/requests/nothing/why", "look at the list"]
+
+
+def test_reload_says_what_changed(run: Run, api: Api) -> None:
+    done = run("reload", "--reason", "more of them", "--url", api.address)
+    assert done.returncode == 0, done.stderr
+    assert "apps.web.process.instances: 2 -> 3" in done.stdout
+    assert json.loads(api.calls[0][2]) == {"reason": "more of them"}
+
+
+def test_a_refused_reload_lists_the_problems(run: Run, api: Api) -> None:
+    problem = {
+        "title": "The config has problems",
+        "problems": ["config.toml:4: a: unknown key"],
+        "status": 422,
+    }
+    api.answers["POST /api/v1/config/reload"] = 422, problem
+    done = run("reload", "--url", api.address)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["The config has problems", "config.toml:4: a: unknown key"]
+
+
+def test_asking_imports_little(run: Run, api: Api) -> None:
+    """`triage status` is typed often: no config, no web framework, and off a terminal no rich."""
+    done = run("status", "--url", api.address, python=("-X", "importtime"))
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "proxy.cli.status" in loaded
+    assert not loaded & {"asyncio", "aiohttp", "msgspec", "psutil", "rich", "proxy.config", "proxy.control"}
