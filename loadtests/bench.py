@@ -134,15 +134,8 @@ def rows(measured: Sequence[Measured]) -> list[list[str]]:
     for work, peer in dict.fromkeys((each.work, each.peer) for each in sorted(measured, key=_order)):
         runs = [each for each in measured if (each.work, each.peer) == (work, peer)]
         title = WORKS[work].title
-        if errors := [each.error for each in runs if each.error]:
-            found.append(
-                [
-                    title,
-                    peer,
-                    f"error: {errors[0].splitlines()[0]} ({len(errors)} of {len(runs)} rounds)",
-                    *[""] * 7,
-                ]
-            )
+        if any(each.error for each in runs):
+            found.append([title, peer, "error", *[""] * (len(HEAD) - 3)])
             continue
         against = ratios(measured, peer, work)
         found.append(
@@ -160,6 +153,18 @@ def rows(measured: Sequence[Measured]) -> list[list[str]]:
             ]
         )
     return found
+
+
+def errors(measured: Sequence[Measured]) -> list[str]:
+    """What was wrong with the runs that have no figures: a line for each work and peer."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for each in measured:
+        if each.error:
+            found.setdefault((each.work, each.peer), []).append(each.error.splitlines()[0])
+    return [
+        f"{peer}, {WORKS[work].title}: {said[0]} ({len(said)} of its rounds)"
+        for (work, peer), said in found.items()
+    ]
 
 
 def _order(each: Measured) -> tuple[int, int]:
@@ -208,13 +213,14 @@ def main() -> int:
             say(f"{peer.name} is not installed and left out: {peer.get}")
     measured = bench(peers, works, told.rounds, told.seconds)
     made, found = how(peers, told.rounds, told.seconds), rows(measured)
-    print(f"\n{made}\n\n{table.plain(HEAD, found)}")
+    wrong = "".join(f"\n\nError: {line}." for line in errors(measured))
+    print(f"\n{table.plain(HEAD, found)}{wrong}\n\n{made}")
     if told.json:
         told.json.write_text(
             json.dumps({"made": made, "runs": [asdict(each) for each in measured]}, indent=1)
         )
     if told.write:
-        table.put(DOCUMENT, "bench", f"{table.markdown(HEAD, found)}\n\n{made}")
+        table.put(DOCUMENT, "bench", f"{table.markdown(HEAD, found)}{wrong}\n\n{made}")
     return 1 if not measured or any(each.error for each in measured) else 0
 
 

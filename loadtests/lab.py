@@ -1,8 +1,8 @@
 """A place for one run: folders, free ports, cores, and every process started, each ended at the end.
 
 Always true:
-  - a process started here is ended by its pid when the `with` block is left, however it is left,
-    and gets SIGTERM from the kernel if this process dies first;
+  - a process started here is ended by its pid when the `with` block is left, however it is left, and
+    what it started too; if this process dies first, it gets SIGTERM from the kernel;
   - logs lie in a memory-backed folder (/dev/shm), all else in a temporary one; both are removed.
 """
 
@@ -23,6 +23,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import IO, Final, Self
 
+from loadtests import procs
+
 PR_SET_PDEATHSIG: Final = 1
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -42,6 +44,7 @@ class Lab:
     """`with Lab() as lab:` folders to write to and processes that can't outlive it."""
 
     def __init__(self) -> None:
+        self.patience = 10.0  # seconds between SIGTERM and SIGKILL
         self.generator_core, self.proxy_core = usable_cores()
         self._before = os.sched_getaffinity(0)
         self.folder = Path(tempfile.mkdtemp(prefix="triage-load-"))
@@ -79,7 +82,8 @@ class Lab:
     def free_port(self) -> int:
         """A TCP port nobody listens on now, below the range that outgoing connections take theirs from."""
         low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-        for port in range(low - 1 - os.getpid() % 5000, 1024, -1):
+        # Processes started side by side begin far apart: a port is only taken when it is listened on.
+        for port in range(low - 1 - os.getpid() * 97 % 20000, 1024, -1):
             if port in self._ports:
                 continue
             with socket.socket() as probe:
@@ -142,21 +146,32 @@ class Lab:
             time.sleep(0.02)
 
     def end(self, *processes: subprocess.Popen[bytes]) -> None:
-        """End these now: SIGTERM, ten seconds, then SIGKILL."""
+        """End these now: SIGTERM, `patience`, then SIGKILL for them and what they started."""
         self._end(list(processes))
         self._started = [process for process in self._started if process not in processes]
 
     def _end(self, processes: Sequence[subprocess.Popen[bytes]]) -> None:
+        family = {
+            pid: found.began
+            for process in processes
+            if process.poll() is None
+            for pid in procs.tree(process.pid)
+            if (found := procs.stat(pid)) is not None
+        }
         for process in processes:
             if process.poll() is None:
                 process.terminate()
-        end = time.monotonic() + 10.0
+        end = time.monotonic() + self.patience
         for process in processes:
             try:
                 process.wait(max(0.0, end - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        for pid, began in family.items():
+            if (found := procs.stat(pid)) is not None and found.began == began:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 def raise_descriptor_limit() -> int:

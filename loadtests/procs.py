@@ -25,23 +25,33 @@ class Memory:
     pss: int
 
 
-def parent_and_ticks(pid: int) -> tuple[int, int] | None:
-    """Parent pid and user+sys clock ticks of all its threads; None when it has ended."""
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """Of /proc/PID/stat: clock ticks of all its threads together, and the tick after boot it began at."""
+
+    parent: int
+    state: str
+    ticks: int
+    began: int
+
+
+def stat(pid: int) -> Stat | None:
+    """None when it has ended."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The name may hold spaces and parentheses: the fields start after the last one. proc(5)
-    fields = stat[stat.rindex(")") + 2 :].split()
-    return int(fields[1]), int(fields[11]) + int(fields[12])
+    fields = text[text.rindex(")") + 2 :].split()
+    return Stat(int(fields[1]), fields[0], int(fields[11]) + int(fields[12]), int(fields[19]))
 
 
 def tree(root: int) -> list[int]:
     """`root` and everything under it, by one sweep over /proc; root first."""
     children: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
-        if name.isdigit() and (found := parent_and_ticks(int(name))) is not None:
-            children.setdefault(found[0], []).append(int(name))
+        if name.isdigit() and (found := stat(int(name))) is not None:
+            children.setdefault(found.parent, []).append(int(name))
     pids = [root]
     for pid in pids:
         pids.extend(children.get(pid, ()))
@@ -50,8 +60,8 @@ def tree(root: int) -> list[int]:
 
 def cpu_seconds(pids: Iterable[int]) -> float:
     """User and system seconds so far of these processes together."""
-    read = (parent_and_ticks(pid) for pid in pids)
-    return sum(found[1] for found in read if found is not None) / TICKS
+    read = (stat(pid) for pid in pids)
+    return sum(found.ticks for found in read if found is not None) / TICKS
 
 
 def name_of(pid: int) -> str:

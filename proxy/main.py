@@ -13,8 +13,11 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from proxy.cli.start import Prepared
     from proxy.config import Listen
+    from proxy.control.gateway import Gateway
     from proxy.link.spawn import Address, Plan
 
 
@@ -29,7 +32,14 @@ def main() -> None:
 
 def control(fd: int) -> int:
     """Run as control: everything that decides, and the admin API in front of it."""
-    raise NotImplementedError(fd)
+    from proxy.control.run import main as run
+
+    async def admin(gateway: Gateway, sockets: dict[str, socket]) -> object:
+        from proxy.admin.server import start
+
+        return await start(gateway, list(sockets.values()))
+
+    return run(fd, admin)
 
 
 def launch(prepared: Prepared) -> NoReturn:

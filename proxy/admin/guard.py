@@ -31,25 +31,21 @@ _PEER: Final = struct.Struct("3i")  # pid, uid, gid: unix(7), SO_PEERCRED
 def token(data_dir: Path) -> str:
     """The admin token; made at the first start, mode 0600, never overwritten while it holds one."""
     path = data_dir / TOKEN_FILE
-    for _ in range(2):
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            pass
-        else:
-            with open(fd) as file:
-                os.fchmod(file.fileno(), 0o600)
-                found = file.read(4096).strip()
-            if found:
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)) as file:
+            os.fchmod(file.fileno(), 0o600)
+            if found := file.read(4096).strip():
                 return found
-        made = secrets.token_urlsafe(32)
-        new = path.with_name(f".{TOKEN_FILE}.{os.getpid()}")
-        new.unlink(missing_ok=True)
-        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
-            file.write(made + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(new, path)
+    except FileNotFoundError:
+        pass
+    made = secrets.token_urlsafe(32)
+    new = path.with_name(f".{TOKEN_FILE}.{os.getpid()}")
+    new.unlink(missing_ok=True)
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
+        file.write(made + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new, path)
     return made
 
 
@@ -63,12 +59,14 @@ class Guard:
 
     def check(self, request: web.Request, *, open: bool) -> None:
         """Raises ApiProblem. `open`: no token is needed."""
-        sock = request.transport.get_extra_info("socket") if request.transport is not None else None
+        sock: socket.socket | None = None
+        if request.transport is not None:
+            sock = request.transport.get_extra_info("socket")
         local = sock is not None and sock.family == socket.AF_UNIX
         if not local:
-            self._host(request)
+            self._host(request, sock)
         self._origin(request)
-        if open or (local and self._trusted(sock)):
+        if open or (local and sock is not None and self._trusted(sock)):
             return
         given = request.headers.get("Authorization", "")
         scheme, _, value = given.partition(" ")
@@ -83,9 +81,11 @@ class Guard:
             headers={"WWW-Authenticate": 'Bearer realm="triage"'},
         )
 
-    def _host(self, request: web.Request) -> None:
+    def _host(self, request: web.Request, sock: socket.socket | None) -> None:
+        """A name that an attacker can make resolve to this machine is refused; an address cannot be made so."""
         host = _hostname(request.headers.get("Host", ""))
-        if host not in self._hosts and not _loopback(host):
+        here = {*self._hosts, str(sock.getsockname()[0])} if sock is not None else self._hosts
+        if host not in here and not _loopback(host):
             raise ApiProblem(
                 403,
                 "foreign-host",

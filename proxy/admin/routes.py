@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.admin import handlers as h
+import proxy.admin.handlers as h
 from proxy.admin.routing import Route
 
 _INSTANCE: Final = {

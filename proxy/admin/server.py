@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import traceback
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,16 +21,13 @@ from aiohttp.typedefs import Handler
 from proxy import __version__
 from proxy.admin import guard, query
 from proxy.admin.errors import ApiProblem
-from proxy.admin.handlers import GATEWAY, ROUTES_KEY
+from proxy.admin.keys import GATEWAY, LISTENING, OPERATIONS, TABLE
 from proxy.admin.routes import ROUTES
-from proxy.admin.routing import Route
 
 if TYPE_CHECKING:
     from proxy.control.gateway import Gateway
 
 MOST_CONTENT: Final = 1 << 20
-LONGEST_UNIX: Final = 107
-"""sockaddr_un.sun_path has 108 bytes with the zero at its end: unix(7)."""
 _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
@@ -42,7 +41,7 @@ async def start(gateway: Gateway, sockets: Sequence[socket.socket]) -> web.AppRu
     """Serve on listening sockets, TCP or Unix. `await runner.cleanup()` ends it."""
     token = await asyncio.to_thread(guard.token, Path(gateway.data_dir))
     runner = web.AppRunner(
-        application(gateway, token),
+        application(gateway, token, [url_of(sock) for sock in sockets]),
         access_log=None,
         handle_signals=False,
         max_line_size=16384,
@@ -56,45 +55,18 @@ async def start(gateway: Gateway, sockets: Sequence[socket.socket]) -> web.AppRu
     return runner
 
 
-def listen_unix(path: str | Path, mode: int = 0o660) -> socket.socket:
-    """A listening Unix socket where none answers; group `triage` gets it where there is one. Raises OSError."""
-    name = os.fspath(path)
-    check_unix_path(name)
-    Path(name).parent.mkdir(parents=True, exist_ok=True)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        try:
-            sock.bind(name)
-        except OSError:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
-                if other.connect_ex(name) == 0:
-                    raise
-            os.unlink(name)
-            sock.bind(name)
-        os.chmod(name, mode)
-        sock.listen(128)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+def url_of(sock: socket.socket) -> str:
+    """Where it really listens: `http://127.0.0.1:9900`, `unix:/run/admin.sock`."""
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    host = f"[{name[0]}]" if ":" in name[0] else name[0]
+    return f"http://{host}:{name[1]}"
 
 
-def check_unix_path(path: str) -> None:
-    """Raises OSError with what to do, instead of the kernel's bare "path too long"."""
-    length = len(os.fsencode(path))
-    if length > LONGEST_UNIX:
-        raise OSError(
-            f"{path}: a Unix socket's path has {LONGEST_UNIX} bytes at most, this one has {length}: "
-            "choose a shorter gateway.data_dir or admin.socket"
-        )
-
-
-def application(gateway: Gateway, token: str) -> web.Application:
+def application(gateway: Gateway, token: str, listening: list[str]) -> web.Application:
     """The routes of the table, behind the checks."""
-    admin = gateway.config.admin
-    urls = [f"http://{admin.listen.text.removeprefix('https://')}"]
-    if admin.url:
-        urls.append(admin.url)
+    urls = [*listening, *([gateway.config.admin.url] if gateway.config.admin.url else [])]
     checks = guard.Guard(token, urls, os.geteuid())
     by_handler = {(route.method, route.path): route for route in ROUTES}
 
@@ -113,7 +85,7 @@ def application(gateway: Gateway, token: str) -> web.Application:
         except (asyncio.CancelledError, ConnectionError):
             raise
         except Exception as error:
-            gateway.log.exception("admin", f"{request.method} {request.path}: {error!r}")
+            gateway.log.error("admin", f"{request.method} {request.path}: {error!r}", trace=traceback.format_exc())
             answer = ApiProblem(
                 500,
                 "internal-error",
@@ -143,7 +115,9 @@ def application(gateway: Gateway, token: str) -> web.Application:
 
     app = web.Application(middlewares=[outermost], client_max_size=MOST_CONTENT)
     app[GATEWAY] = gateway
-    app[ROUTES_KEY] = ROUTES
+    app[TABLE] = ROUTES
+    app[LISTENING] = listening
+    app[OPERATIONS] = deque(maxlen=100)
     for route in ROUTES:
         if route.method == "GET":
             app.router.add_get(route.path, route.handler)
@@ -170,8 +144,3 @@ def _no_route(request: web.Request, path: str) -> ApiProblem:
         request.path[:200],
         "GET /api/v1/openapi.json lists all there is.",
     )
-
-
-def routes_of(table: Sequence[Route] = ROUTES) -> list[str]:
-    """For docs and tests: "GET /api/v1/status", …"""
-    return [f"{route.method} {route.path}" for route in table]

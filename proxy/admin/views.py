@@ -9,7 +9,7 @@ from typing import Any
 
 from proxy.admin import verdict
 from proxy.admin.verdict import Verdict
-from proxy.control.counters import Counters, Snapshot, Summary
+from proxy.control.counters import Counters, Summaries, Summary
 from proxy.control.state import AppState, Event, Exit, InstanceState, WorkerState
 from proxy.link.board import Board
 from proxy.link.messages import Attempt, Record
@@ -32,10 +32,10 @@ def millis(seconds: float | None) -> float | None:
 class Look:
     """What is needed to show apps, of one moment."""
 
-    def __init__(self, counters: Counters, board: Board | None) -> None:
+    def __init__(self, counters: Counters, board: Board | None, sums: Summaries) -> None:
         self.counters = counters
         self.board = board
-        self.snapshot: Snapshot = counters.snapshot()
+        self.sums = sums
         self.now = time.time()
         self.clock = time.monotonic()
 
@@ -74,7 +74,7 @@ def app(look: Look, state: AppState) -> dict[str, Any]:
         "slots": sum(slots) if all(slots) else 0,
         "waiting": waiting,
         "oldest_wait_ms": millis(oldest),
-        **_counts(look.snapshot.app(state.name)),
+        **_counts(look.sums.app(state.name)),
         "recent_faults": look.counters.recent.by_fault(state.name, look.now - verdict.LOOK_BACK),
         "by_hand": {"state": state.state} if state.state != "up" else {},
         "suspects": [f"{one.method} {one.path}" for one in state.suspects],
@@ -115,12 +115,12 @@ def instance(look: Look, parent: AppState, state: InstanceState) -> dict[str, An
         "health": None
         if probe is None
         else {
-            "checked": iso(look.now - look.clock + probe.at if probe.at < 1e9 else probe.at),
+            "checked": iso(probe.at),
             "ok": probe.ok,
             "words": probe.words,
             "fails": state.probes_failed,
         },
-        **_counts(look.snapshot.instance(state.app, state.name)),
+        **_counts(look.sums.instance(state.app, state.name)),
     }
 
 

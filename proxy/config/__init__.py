@@ -20,6 +20,7 @@ from proxy.config.listen import Listen as Listen
 from proxy.config.listen import parse_listen as parse_listen
 from proxy.config.load import load as load
 from proxy.config.load import parse as parse
+from proxy.config.problems import Bad as Bad
 from proxy.config.problems import ConfigProblems as ConfigProblems
 from proxy.config.problems import Problem as Problem
 from proxy.config.remarks import not_yet as not_yet

@@ -6,7 +6,6 @@ Pure but for two looks at the machine: the certificates are loaded once, and the
 from __future__ import annotations
 
 import os
-import pwd
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 from proxy import units
 from proxy.config.listen import Listen
 from proxy.config.problems import Keys, Report, said, shown
+from proxy.config.readers import user_id
 from proxy.config.schema import Address, App, Config, Process, Scale
 
 
@@ -177,7 +177,7 @@ class _App:
                 'missing, and Triage is started by root - a user such as "www", or "root"',
             )
         elif os.geteuid() != 0 and process.user not in (None, "root"):
-            if pwd.getpwnam(str(process.user)).pw_uid != os.geteuid():
+            if user_id(str(process.user)) != os.geteuid():
                 yield (
                     ("process", "user"),
                     f"only root may start a process as {said(process.user)} - leave it out",

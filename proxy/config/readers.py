@@ -51,7 +51,7 @@ _CRON_FIELDS: Final = (
     ("weekday", 0, 7),
 )
 
-COMMAND_PLACEHOLDERS: Final = ("port", "socket")
+COMMAND_PLACEHOLDERS: Final = ("port", "socket", "name")
 
 
 def quoted(value: Any) -> str:
@@ -259,7 +259,7 @@ def command(value: Any, place: Place, extra: Extra) -> tuple[str, ...]:
         raise Bad(f"cannot be split: {str(error).lower()} - close the quotation, or escape it") from None
     if not found or not found[0]:
         raise Bad(f"splits to nothing - {what}")
-    return _arguments(found, COMMAND_PLACEHOLDERS, "{port} or {socket}")
+    return _arguments(found, COMMAND_PLACEHOLDERS, "{port}, {socket} or {name}")
 
 
 def arguments(value: Any, place: Place, extra: Extra) -> tuple[str, ...]:
@@ -269,7 +269,7 @@ def arguments(value: Any, place: Place, extra: Extra) -> tuple[str, ...]:
     if not value or not value[0]:
         raise Bad(f"expected {what}, got an empty one")
     known = tuple(extra.get("placeholders", ()))
-    names = " or ".join(f"{{{name}}}" for name in known) or "none is filled in here"
+    names = ", ".join(f"{{{name}}}" for name in known) or "none is filled in here"
     return _arguments(value, known, names)
 
 
@@ -280,11 +280,16 @@ def variable(value: Any, place: Place, extra: Extra) -> str:
     return found
 
 
+def user_id(name: str) -> int:
+    """Of a user of this machine, given by name or number. Raises KeyError, ValueError, OverflowError."""
+    return pwd.getpwuid(int(name)).pw_uid if name.isdigit() else pwd.getpwnam(name).pw_uid
+
+
 def user(value: Any, place: Place, extra: Extra) -> str:
     found = text(value, 'a user such as "www"')
     try:
-        pwd.getpwnam(found)
-    except (KeyError, ValueError):
+        user_id(found)
+    except (KeyError, ValueError, OverflowError):
         raise Bad(f"unknown user {said(value)} - a user of this machine") from None
     return found
 

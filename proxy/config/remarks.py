@@ -80,7 +80,7 @@ def _app(name: str, app: App) -> Iterator[str]:
         if not address.secure and address.tls != AddressTLS():
             yield f"{name}.addresses[{index}].tls: not used, because {address.url} is not https://"
         if address.secure and not address.tls.verify:
-            yield f"{name}.addresses[{index}].tls.verify: false, so anyone on the way can pose as {address.name}"
+            yield f"{name}.addresses[{index}].tls.verify: false, so others can pose as {address.name}"
     if process is None:
         return
     if process.instances == 0:
@@ -88,7 +88,7 @@ def _app(name: str, app: App) -> Iterator[str]:
     if process.user == "root" and os.geteuid() == 0:
         yield f"{name}.process.user: root runs the app"
     if process.bind == "unix" and not any("{socket}" in argument for argument in process.command):
-        yield f"{name}.process.command: has no {{socket}}, so the app must find its socket by another way"
+        yield f"{name}.process.command: has no {{socket}}, so the app must read $SOCKET"
 
 
 _said: Final = units.write_duration

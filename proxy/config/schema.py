@@ -221,8 +221,8 @@ class Process(Struct, frozen=True, forbid_unknown_fields=True):
     command: Annotated[
         Command,
         about(
-            "split like a shell would, no shell; `{port}` and `{socket}` are filled in,"
-            " `$PORT` is always set too",
+            "split like a shell would, no shell; `{port}`, `{socket}` and `{name}` (of the instance) are"
+            " filled in, `$PORT` is always set too",
             '"uvicorn app:app --port {port}"',
         ),
     ]

@@ -74,7 +74,7 @@ class Walker:
         self.place = place
 
     def table(self, cls: type[Struct], raw: Any, keys: Keys, short: str = "") -> Any:
-        """An instance of `cls`, or BROKEN. `short`: `raw` is the value of this key alone, written without it."""
+        """An instance of `cls`, or BROKEN. A text alone stands for a table with the key `short`."""
         if short and isinstance(raw, str):
             raw = {short: raw}
         else:

@@ -24,7 +24,7 @@ from proxy import faults, units
 from proxy.config import Config, ConfigProblems, Process, diff, worker_count
 from proxy.control import ledger, reload, routing, sampling
 from proxy.control.counters import Counters
-from proxy.control.dns import Watcher
+from proxy.control.dns import Watcher, literal
 from proxy.control.fate import OomWatch
 from proxy.control.fates import Fates
 from proxy.control.launcher import Launcher, Refused
@@ -35,7 +35,7 @@ from proxy.control.process import ProcessRunner
 from proxy.control.records import RecordStore
 from proxy.control.shared import Shared
 from proxy.control.stacks import stacks
-from proxy.control.state import AppState, Events, InstanceState, Lifecycle, ReloadResult, Verdict, WorkerState
+from proxy.control.state import AppState, Events, InstanceState, ReloadResult, Verdict, WorkerState
 from proxy.control.supervisor import Pool
 from proxy.control.workers import Workers
 from proxy.link import messages as link
@@ -95,6 +95,7 @@ class Gateway:
         self._dirty = False
         self._questions: dict[int, asyncio.Future[None]] = {}
         self._answers: dict[int, list[link.Record]] = {}
+        self._missing: dict[int, int] = {}
         self._next_question = 1
         self._to_ack: list[int] = []
         self._reloading = asyncio.Lock()
@@ -156,7 +157,7 @@ class Gateway:
         found: list[link.Record] = []
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._answers[number], self._questions[number] = found, done
-        self._missing = {**getattr(self, "_missing", {}), number: len(asked)}
+        self._missing[number] = len(asked)
         for worker in asked:
             worker.send(link.Find(number, id_prefix, limit, app, path))
         try:
@@ -210,7 +211,7 @@ class Gateway:
         """A new config from `text`, or from the file. A bad one changes nothing."""
         async with self._reloading:
             try:
-                config, text = await asyncio.to_thread(reload.read, text, self.config_path)
+                config, read = await asyncio.to_thread(reload.read, text, self.config_path)
                 config, waits = reload.kept(self.config, config)
                 pages = await asyncio.to_thread(reload.pages, config.gateway.error_pages)
                 listeners = await self._listen(config)
@@ -218,7 +219,7 @@ class Gateway:
                 return self._refuse(reload.problems(error), by, reason)
             except (Refused, OSError, UnicodeDecodeError) as error:
                 return self._refuse([str(error)], by, reason)
-            return await self._apply(config, text, pages, listeners, waits, by, reason)
+            return await self._apply(config, read, pages, listeners, waits, by, reason)
 
     async def shutdown(self) -> None:
         """As SIGTERM: drain, end the instances, end."""
@@ -269,8 +270,8 @@ class Gateway:
         self.records.age = config.keep.requests
         for name in changes.removed:
             del self.apps[name]
-            self._let_go(self.pools.pop(name))
-        self._watch_names()
+            self.let_go(self.pools.pop(name))
+        self.watch_names()
         for name in changes.changed:
             self.pools[name].configure(config.apps[name])
         for name in changes.added:
@@ -297,7 +298,7 @@ class Gateway:
         self.changed()
         return pool
 
-    def _let_go(self, pool: Pool) -> None:
+    def let_go(self, pool: Pool) -> None:
         """Its app left the config: what is on its instances may end."""
         pool.remove()
         self.leaving.append(pool)
@@ -312,19 +313,10 @@ class Gateway:
 
         self._later(gone())
 
-    def _watch_names(self) -> None:
-        hosts = {
-            address.host
-            for app in self.config.apps.values()
-            for address in app.addresses
-            if address.host and not self.shared.dns.addresses(address.host).error and not _is_ip(address.host)
-        } | {
-            address.host
-            for app in self.config.apps.values()
-            for address in app.addresses
-            if address.host in self.shared.dns.known
-        }
-        self.shared.dns.watch(hosts)
+    def watch_names(self) -> None:
+        """Addresses given by name are resolved from now on."""
+        hosts = {address.host for app in self.config.apps.values() for address in app.addresses if address.host}
+        self.shared.dns.watch({host for host in hosts if not literal(host)})
 
     def _resolved(self, host: str) -> None:
         answer = self.shared.dns.addresses(host)
@@ -383,7 +375,7 @@ class Gateway:
             self.ledger_error = str(error)
             self.log.error("ledger", f"the ledger could not be written: {error}")
         if self._to_ack:
-            self.launcher.ack(self._to_ack)
+            self.launcher.acknowledge(*self._to_ack)
             self._to_ack = []
 
     def _all_pools(self) -> Iterator[Pool]:
@@ -400,7 +392,11 @@ class Gateway:
         return None
 
     def on_exit(self, record: ExitRecord) -> None:
-        """The launcher reaped a child."""
+        """The launcher reaped a child. One whose start is not answered yet has to wait: its output is on the way."""
+        runner = self.find_runner(record["name"])
+        if (runner is not None and runner.spawning) or self._workers.spawning(record["name"]):
+            asyncio.get_running_loop().call_soon(self.on_exit, record)
+            return
         self._to_ack.append(record["exit"])
         if record["kind"] == "worker":
             slot = next((slot for slot, one in self._workers.slots.items() if one.name == record["name"]), None)
@@ -456,7 +452,7 @@ class Gateway:
                 continue
             key = (slot, stats.epoch, row.app, row.instance)
             bad = sum(count for name, count in row.faults.items() if faults.FAULTS[name].blame is not faults.Blame.NO)
-            before = self._seen.get(key, (0, 0) if key in self._seen else None)
+            before = self._seen.get(key)
             self._seen[key] = (row.requests, bad)
             if before is not None:
                 pool.ejector.counted(row.instance, now, row.requests - before[0], bad - before[1])
@@ -518,6 +514,14 @@ class Gateway:
 
     # --- the end -------------------------------------------------------------------------------------
 
+    def reload_later(self, by: str) -> None:
+        """From the file, as soon as it can be."""
+
+        async def work() -> None:
+            await self.reload(None, by)
+
+        self._later(work())
+
     def stop_later(self) -> None:
         """The launcher was asked to end."""
         self._later(self._stop())
@@ -574,12 +578,3 @@ class Gateway:
         await self._workers.close()
         os.close(self._ledger_fd)
 
-
-def _is_ip(host: str) -> bool:
-    from proxy.control.dns import literal
-
-    return bool(literal(host))
-
-
-def not_stopped(state: InstanceState) -> bool:
-    return state.lifecycle is not Lifecycle.STOPPED

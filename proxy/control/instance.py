@@ -10,7 +10,7 @@ import asyncio
 import random
 import ssl
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Final, Protocol
 
 from proxy.config import App as AppConfig
@@ -137,7 +137,7 @@ class Runner:
         return self.state.lifecycle is lifecycle_
 
 
-async def _any(waits: list[Awaitable[object]], timeout: float) -> bool:
+async def _any(waits: Sequence[Awaitable[object]], timeout: float) -> bool:
     tasks = [asyncio.ensure_future(wait) for wait in waits]
     try:
         done, _ = await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)

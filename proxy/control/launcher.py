@@ -29,31 +29,32 @@ from proxy.link.spawn import (
 )
 
 
-class LauncherError(Exception):
-    """A request was refused; the text is for the operator."""
+class Refused(Exception):
+    """A request was not done; the text is for the operator."""
 
     def __init__(self, text: str, *, step: str = "", errno: int = 0) -> None:
         super().__init__(text)
         self.step, self.errno = step, errno
 
 
-class SpawnError(LauncherError):
+class SpawnError(Refused):
     """A child did not start; `step` says where it stopped: name, user, cgroup, cwd, exec ..."""
 
 
-class LauncherGone(LauncherError):
+class LauncherGone(Refused):
     """The channel is closed: nothing can be asked any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A started child. `stdout_fd` and `stderr_fd` are non-blocking, None where they are inherited."""
+    """A started child. `stdout` and `stderr` are non-blocking descriptors, None where they are inherited.
+
+    Its pidfd is `fetch("NAME.pidfd")`: most callers wait for the exit event and would only have to close it."""
 
     pid: int
     start: int
-    stdout_fd: int | None
-    stderr_fd: int | None
-    pidfd: int
+    stdout: int | None
+    stderr: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +94,13 @@ class Launcher:
 
     @classmethod
     async def connect(cls, fd: int = CONTROL_FD) -> tuple[Launcher, State]:
-        """Take over the channel; returns what the launcher holds. Raises LauncherError on another version."""
+        """Take over the channel; returns what the launcher holds. Raises Refused on another version."""
         os.set_inheritable(fd, False)
         launcher = cls(Channel(socket.socket(fileno=fd)))
         state = await launcher._state
         if state["version"] != VERSION:
             launcher.close()
-            raise LauncherError(f"the launcher speaks version {state['version']}, this control {VERSION}")
+            raise Refused(f"the launcher speaks version {state['version']}, this control {VERSION}")
         return launcher, state
 
     @property
@@ -121,16 +122,14 @@ class Launcher:
             answer, fds = await self._ask({"op": "spawn", "child": request})
         except LauncherGone:
             raise
-        except LauncherError as error:
+        except Refused as error:
             raise SpawnError(str(error), step=error.step, errno=error.errno) from None
-        pidfd, *pipes = fds
-        stdout = pipes.pop(0) if request.get("stdout") == "pipe" else None
-        stderr = pipes.pop(0) if request.get("stderr") == "pipe" else None
-        return Child(answer["pid"], answer["start"], stdout, stderr, pidfd)
+        stdout = fds.pop(0) if request.get("stdout") == "pipe" else None
+        stderr = fds.pop(0) if request.get("stderr") == "pipe" else None
+        return Child(answer["pid"], answer["start"], stdout, stderr)
 
-    async def signal(self, name: str, signum: int, *, group: bool = False) -> None:
-        """Signal a child, or its process group. LauncherError with ESRCH when it does not run."""
-        to = "group" if group else "process"
+    async def signal(self, name: str, signum: int, to: str = "process") -> None:
+        """Signal a child: to its "process", or to its "group". Refused with ESRCH when it does not run."""
         await self._ask({"op": "signal", "name": name, "signal": int(signum), "to": to})
 
     async def hold(self, name: str, fd: int) -> None:
@@ -138,7 +137,7 @@ class Launcher:
         await self._ask({"op": "hold", "name": name}, (fd,))
 
     async def fetch(self, name: str) -> int:
-        """A copy of what is held; LauncherError with ENOENT when nothing is."""
+        """A copy of what is held; Refused with ENOENT when nothing is."""
         _, fds = await self._ask({"op": "fetch", "name": name})
         return fds[0]
 
@@ -146,7 +145,7 @@ class Launcher:
         await self._ask({"op": "drop", "name": name})
 
     async def listen(self, address: Address) -> Listener:
-        """Add an address, with a socket for each worker slot. LauncherError says who has it."""
+        """Add an address, with a socket for each worker slot. Refused says who has it."""
         answer, _ = await self._ask({"op": "listen", "address": address})
         return cast(Listener, answer["listener"])
 
@@ -183,7 +182,7 @@ class Launcher:
         answer, received = await future
         error: dict[str, Any] | None = answer.get("error")
         if error is not None:
-            raise LauncherError(error["text"], step=error["step"], errno=error["errno"])
+            raise Refused(error["text"], step=error["step"], errno=error["errno"])
         return answer, received
 
     def _send(self, message: Message, fds: Sequence[int] = ()) -> None:

@@ -8,7 +8,6 @@ from typing import Any, TextIO
 
 import orjson
 
-from proxy import units
 from proxy.control.output import stamp
 
 
@@ -46,6 +45,3 @@ class Log:
             pass  # nobody reads it any more; that must not end control
 
 
-def ago(seconds: float) -> str:
-    """For people."""
-    return units.duration(seconds)

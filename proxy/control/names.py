@@ -56,6 +56,13 @@ class Rows:
             raise OSError("the board has no free row: too many instances or apps")
         return heapq.heappop(self._free)
 
+    def take_this(self, row: int) -> int:
+        """A row that somebody is known to have."""
+        if row in self._free:
+            self._free.remove(row)
+            heapq.heapify(self._free)
+        return row
+
     def give_back(self, row: int) -> None:
         heapq.heappush(self._free, row)
 

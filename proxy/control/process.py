@@ -45,6 +45,8 @@ class ProcessRunner(Runner):
         self.generation = version.generation(process)
         self.output = output
         state.output = output
+        self.spawning = False
+        """The launcher was asked, and has not answered: an exit that comes now must wait."""
         self._hinted = False
 
     async def run(self) -> None:
@@ -125,7 +127,7 @@ class ProcessRunner(Runner):
                 "backoff", f"{state.name} {what}; tried again in {units.duration(delay)}{said}", state.app, state.name,
                 last_lines=list(lines), failures=round(state.failures, 1),
             )  # fmt: skip
-        if state.restarts == 0 and state.failures < 1.5 or often:
+        if (state.restarts == 0 and state.failures < 1.5) or often:
             self.pool.hint(state, f"{state.name} {what}{said}")
 
     # --- what belongs to each lifecycle --------------------------------------------------------------
@@ -175,15 +177,19 @@ class ProcessRunner(Runner):
         request["env"] = command.environment(process, os.environ, state.name, state.port, state.path) | extra
         request["cwd"] = process.cwd
         request["ptracer"] = process.diagnose
-        request["note"] = {"app": state.app, "port": state.port, "path": state.path}
+        request["note"] = {"app": state.app, "row": state.row, "port": state.port, "path": state.path}
         if process.user and os.geteuid() == 0:  # else it is "root" at most, which then asks for no change
             request["user"] = process.user
         state.version = await asyncio.to_thread(version.of, process)
-        child = await launcher.spawn(request)
+        self.spawning = True
+        try:
+            child = await launcher.spawn(request)
+        finally:
+            self.spawning = False
         state.pid, state.pid_started = child.pid, child.start
         state.started, state.started_at = time.monotonic(), time.time()
         state.why = "its process was started"
-        self.output.attach(child.stdout, child.stderr)
+        self.output.attach(_fd(child.stdout), _fd(child.stderr))
         self.shared.event(
             "starting", f"{state.name} started, pid {state.pid}, {state.address}", state.app, state.name,
             pid=state.pid, version=state.version, port=state.port,
@@ -249,12 +255,13 @@ class ProcessRunner(Runner):
         if not state.pid:  # a spawn that failed in between
             state.lifecycle = Lifecycle.STOPPED
             return
-        await self._signal(getattr(signal, f"SIG{stop.signal}", signal.SIGTERM), "group")
-        if await self.first(stop.timeout, leaving=False):
+        await self._signal(getattr(signal, f"SIG{stop.signal.removeprefix('SIG')}", signal.SIGTERM))
+        timeout = min(stop.timeout, max(0.5, self.shared.stop_by - time.monotonic()))
+        if await self.first(timeout, leaving=False):
             return
-        text = f"{state.name} did not end within {units.duration(stop.timeout)} of SIG{stop.signal}: killed"
+        text = f"{state.name} did not end within {units.duration(timeout)} of SIG{stop.signal}: killed"
         self.shared.event("killed", text, state.app, state.name)
-        await self._signal(signal.SIGKILL, "group")
+        await self._signal(signal.SIGKILL)
         while not await self.first(10.0, leaving=False):
             text = f"{state.name} does not end although it was killed: it hangs in the kernel"
             self.shared.event("will-not-end", text, state.app, state.name)
@@ -321,9 +328,9 @@ class ProcessRunner(Runner):
         where = ", ".join(str(port) for port in own) or ", ".join(state.listens_on)
         return f"runs but listens on {where}, not {state.port}: pass {{port}} or read $PORT"
 
-    async def _signal(self, number: int, to: str) -> None:
+    async def _signal(self, number: int) -> None:
         try:
-            await self.shared.launcher.signal(self.state.name, number, to)
+            await self.shared.launcher.signal(self.state.name, number, to="group")
         except Refused:
             pass  # it has ended; the exit is on its way
 
@@ -346,6 +353,10 @@ class ProcessRunner(Runner):
             Path(state.path).unlink(missing_ok=True)
         await self.forget_row()
         self._free_place()
+
+
+def _fd(fd: int | None) -> int:
+    return -1 if fd is None else fd
 
 
 def _short(ended: Exit) -> str:

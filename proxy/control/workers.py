@@ -26,7 +26,7 @@ from proxy import units
 from proxy.control.fate import describe
 from proxy.control.launcher import Launcher, Refused
 from proxy.control.stacks import save_stacks
-from proxy.control.state import Events, WorkerState
+from proxy.control.state import WorkerState
 from proxy.link import messages as link
 from proxy.link.board import COLUMNS, Board
 from proxy.link.channel import Channel, pair
@@ -57,6 +57,7 @@ class Worker:
         self.deaths = 0  # in quick succession
         self.surplus = False  # not wanted any more
         self.spawning: asyncio.Task[None] | None = None
+        self.asking = False  # the launcher has not answered yet
 
     @property
     def name(self) -> str:
@@ -80,7 +81,6 @@ class Workers:
     def __init__(
         self,
         launcher: Launcher,
-        events: Events,
         event: Callable[..., object],
         board: Board,
         descriptors: Sequence[int],
@@ -89,7 +89,6 @@ class Workers:
         table: Callable[[], link.Table],
     ) -> None:
         self.launcher = launcher
-        self.events = events
         self.board = board
         self.slots: dict[int, Worker] = {}
         self.listeners: list[Listener] = []
@@ -211,6 +210,10 @@ class Workers:
         if worker is not None:
             worker.send(message)
 
+    def spawning(self, name: str) -> bool:
+        """The launcher was asked for it, and has not answered."""
+        return any(one.name == name and one.asking for one in self.slots.values())
+
     @property
     def states(self) -> dict[int, WorkerState]:
         return {slot: worker.state for slot, worker in sorted(self.slots.items())}
@@ -257,11 +260,14 @@ class Workers:
                 state.why = f"it died {worker.deaths} times; started again in {units.duration(pause)}"
                 await asyncio.sleep(pause)
             if self.draining or worker.surplus:
+                worker.spawning = None
+                self._changed.set()
                 return
             state.epoch = secrets.token_hex(4)
             ours, theirs = pair()
             names = (f"{worker.name}.control", f"{worker.name}.channel")
             with theirs:
+                worker.asking = True
                 await self.launcher.hold(names[0], ours.fileno())
                 await self.launcher.hold(names[1], theirs.fileno())
             child = await self.launcher.spawn(
@@ -277,12 +283,12 @@ class Workers:
             await self.launcher.drop(names[1])
         except Refused as error:
             worker.deaths += 1
-            worker.spawning = None
+            worker.spawning, worker.asking = None, False
             self._event("worker-died", f"{worker.name} could not be started: {error}")
             if worker.deaths < 1000:
                 self._start(state.slot)
             return
-        worker.spawning = None
+        worker.spawning, worker.asking = None, False
         state.pid = child.pid
         state.started_at = time.time()
         state.state, state.why = "starting", ""
@@ -346,6 +352,8 @@ class Workers:
                 state.stats = message
                 if state.state == "silent":
                     state.state, state.why = "alive", ""
+            case _:
+                pass
         self._on_message(state.slot, message)
 
     def _listeners_of(self, worker: Worker) -> tuple[list[link.Listener], list[int]]:
@@ -375,7 +383,7 @@ class Workers:
 
     async def _signal(self, worker: Worker, number: int) -> None:
         try:
-            await self.launcher.signal(worker.name, number, "process")
+            await self.launcher.signal(worker.name, number)
         except Refused:
             pass  # it has ended; the exit is on its way
 

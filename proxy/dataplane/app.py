@@ -47,6 +47,12 @@ class App:
         self._row = spec.row * COLUMNS
         self._rebuild_at = 0.0
         self._served_at: deque[float] = deque(maxlen=64)
+        self.only: Instance | None = None
+        """The one instance, where there is just one and it is not on trial."""
+        self.shared = False
+        """Other workers have a part in its slots."""
+        self.plain = False
+        """No limit, key or rewriting applies to its requests."""
         self.renew(spec, first=True)
 
     def __repr__(self) -> str:
@@ -60,7 +66,10 @@ class App:
         if (spec.budget, spec.per_second) != (before.budget, before.per_second):
             self.budget = RetryBudget(spec.budget, spec.per_second)
         if first or (spec.rate, spec.burst) != (before.rate, before.burst):
-            self.buckets = Buckets(spec.rate, max(spec.burst, 1.0)) if spec.rate else None
+            board, salt = self.worker.board, spec.name.encode()
+            self.buckets = (
+                Buckets(spec.rate, max(spec.burst, 1.0), board.rate_marks, board.rate_times, salt) if spec.rate else None
+            )
         instances: dict[str, Instance] = {}
         for each in spec.instances:
             known = self.instances.get(each.name)
@@ -76,6 +85,10 @@ class App:
             if name not in instances:
                 self._leave(known)
         self.instances = instances
+        self.shared = self.worker.board.columns > 1
+        self.plain = not (
+            self.buckets or spec.strip_prefix or spec.sticky_cookie or spec.balance == "hash" or spec.total
+        ) and (spec.state == "up")
         now = self.worker.now()
         self.rebuild(now)
         self.serve(now)
@@ -99,6 +112,7 @@ class App:
         usable = [each for each in self.instances.values() if each.usable(now)]
         self.any_usable = bool(usable)
         self.balancer.rebuild(usable)
+        self.only = usable[0] if len(usable) == 1 and usable[0].spec.admission == "admitting" else None
         later = [each.down_until for each in self.instances.values() if each.down_until > now]
         self._rebuild_at = min(later, default=0.0)
 
@@ -170,7 +184,7 @@ class App:
         """A slot came free."""
         if self.queue:
             self.serve(now)
-        elif self.worker.board.columns > 1 and self.worker.board.waiting(self.spec.row):
+        elif self.shared and self.worker.board.waiting(self.spec.row):
             self._wake_older(0.0)
 
     def serve(self, now: float) -> None:
@@ -179,7 +193,7 @@ class App:
         if self.spec.state != "up":
             return
         while queue:
-            if self.worker.board.columns > 1 and self._wake_older(queue[0].queued_at):
+            if self.shared and self._wake_older(queue[0].queued_at):
                 return
             exchange = queue[-1] if self.pressed else queue[0]
             instance = self.pick(exchange, now)
@@ -198,7 +212,7 @@ class App:
                 self.pressed = False
             self._served_at.append(now)
             exchange.assign(instance, now)
-        if self.worker.board.columns > 1 and self.worker.board.waiting(self.spec.row):
+        if self.shared and self.worker.board.waiting(self.spec.row):
             self._wake_older(0.0)  # more may be free than those who waited here took
 
     def look(self, now: float) -> None:

@@ -1,72 +1,83 @@
-"""The rate limit per client: token buckets, one float each, bounded in number.
+"""The rate limit per client: token buckets, one float each, in cells that all workers share.
 
-The bucket is kept as the time at which it will be full again (the "theoretical arrival time" of the generic
-cell rate algorithm, ITU-T I.371): no refilling, no object per client, and a bucket whose time has passed is
-the same as none.
+The bucket is kept as the time at which it will be full again (the "theoretical arrival time" of the generic cell rate
+algorithm, ITU-T I.371): no refilling, no object per client, and a bucket whose time has passed is the same as none.
+
+A client's cell is found by a hash of its key, in one of WAYS places, by a 64-bit mark of the key beside the time.
 
 Always true:
-  - at most 2 × `most` clients are kept, in two generations; the older one is dropped when the younger is
-    full, or when every bucket in it would be full again anyway;
-  - a client dropped early begins with a full bucket: memory is bounded at the price of exactness under a
-    flood of addresses, never the other way round.
+  - the cells are as many as they are: under a flood of addresses the bucket nearest to being full makes place,
+    and a client dropped so begins with a full one; memory is bounded at the price of exactness, never the other way;
+  - two workers that write one cell at once may let one request too many pass, no more.
 """
 
 from __future__ import annotations
 
 import ipaddress
+from array import array
+from collections.abc import MutableSequence
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Final
 
-_ROUNDING: Final = 1e-9  # sums of floats are off by less; who waits exactly as long as told gets in
-MOST: Final = 50_000  # clients of a generation: about 8 MB with text keys
+WAYS: Final = 8
+_ROUNDING: Final = 1e-9
 
 
 class Buckets:
-    """`rate` requests a second, `burst` at once, for each key. Times in seconds, of any one clock."""
+    """`rate` requests a second, `burst` at once, for each key. Times in seconds, of a clock all workers share.
 
-    __slots__ = ("_full_after", "_interval", "_most", "_old", "_rotate_at", "_slack", "_young")
+    `marks` and `times` are the shared cells; `salt` keeps apps apart within them.
+    """
 
-    def __init__(self, rate: float, burst: float, most: int = MOST) -> None:
-        if rate <= 0 or burst < 1 or most < 1:
-            raise ValueError("rate above 0, burst and most of at least 1")
+    __slots__ = ("_full_after", "_interval", "_marks", "_places", "_salt", "_slack", "_times")
+
+    def __init__(
+        self,
+        rate: float,
+        burst: float,
+        marks: MutableSequence[int] | memoryview[int] | None = None,
+        times: MutableSequence[float] | memoryview[float] | None = None,
+        salt: bytes = b"",
+    ) -> None:
+        if rate <= 0 or burst < 1:
+            raise ValueError("rate above 0, burst of at least 1")
         self._interval = 1.0 / rate
         self._full_after = burst * self._interval
         # How far ahead of `now` a bucket's time may be for one more.
         self._slack = self._full_after - self._interval
-        self._most = most
-        self._young: dict[str, float] = {}
-        self._old: dict[str, float] = {}
-        self._rotate_at = 0.0
-
-    def __len__(self) -> int:
-        return len(self._young) + len(self._old)
+        self._marks = marks if marks is not None else array("Q", bytes(8 * 4096))
+        self._times = times if times is not None else array("d", bytes(8 * 4096))
+        self._places = len(self._marks) // WAYS
+        self._salt = salt[:16]
 
     def __repr__(self) -> str:
-        rate, burst = 1 / self._interval, self._full_after / self._interval
-        return f"<Buckets {rate:g}/s, burst {burst:g}, {len(self)} clients>"
+        return f"<Buckets {1 / self._interval:g}/s, burst {self._full_after / self._interval:g}>"
 
     def take(self, key: str, now: float) -> float:
         """0.0 if the request may go on; else the seconds to wait until one may."""
-        if now >= self._rotate_at:
-            self._rotate(now)
-        full_at = self._young.get(key)
-        if full_at is None:
-            full_at = self._old.pop(key, now)
-            if len(self._young) >= self._most:
-                self._rotate(now)
+        digest = blake2b(key.encode(), digest_size=8, salt=self._salt).digest()
+        mark = int.from_bytes(digest, "little") or 1
+        marks, times = self._marks, self._times
+        first = mark % self._places * WAYS
+        found = oldest = first
+        for place in range(first, first + WAYS):
+            if marks[place] == mark:
+                found, full_at = place, times[place]
+                break
+            if times[place] < times[oldest]:
+                oldest = place
+        else:
+            found, full_at = oldest, now
+            marks[found] = mark
         if full_at < now:
             full_at = now
         wait = full_at - now - self._slack
         if wait <= _ROUNDING:
             full_at += self._interval
             wait = 0.0
-        self._young[key] = full_at
+        times[found] = full_at
         return wait
-
-    def _rotate(self, now: float) -> None:
-        self._old = self._young
-        self._young = {}
-        self._rotate_at = now + self._full_after
 
 
 def client_key(address: str) -> str:

@@ -81,7 +81,8 @@ class Exchange:
     asked_at = 0.0
     """The request was sent whole."""
     head_at = 0.0
-    own_extra = 0.0
+    at_once = False
+    """The response was whole with the read that brought its head."""
     sent = 0
     replay: list[bytes] | None = None
     replay_size = 0
@@ -132,6 +133,21 @@ class Exchange:
         fields = self.fields
         worker = self.worker
         client = self.client
+        if fields.plain and worker.calm:
+            # By far the most requests; what follows below would find nothing to do.
+            route = worker.routes.match(fields.host, self.target)
+            if route is not None:
+                app = worker.apps[route.app]
+                if app.plain:
+                    self.app = app
+                    self.client_ip = client.peer
+                    app.budget.requests += 1
+                    only = app.only
+                    if only is not None and not app.shared and not app.queue and (only.own < only.slots or not only.slots):
+                        self.assign(only, now)
+                    else:
+                        self.seek(now)
+                    return
         if fields.close or (self.minor == 0 and not fields.keep_alive) or worker.draining:
             self.keep = False
         if fields.via and worker.loops(fields.via):
@@ -192,8 +208,7 @@ class Exchange:
         """Find an instance with a free slot, or wait for one."""
         app = self.app
         assert app is not None
-        board = self.worker.board
-        if app.queue or app.spec.state == "held" or (board.columns > 1 and board.waiting(app.spec.row)):
+        if app.queue or app.spec.state == "held" or (app.shared and self.worker.board.waiting(app.spec.row)):
             app.wait(self, now)
             return
         instance = app.pick(self, now)
@@ -380,17 +395,22 @@ class Exchange:
 
     def response_ended(self, now: float) -> None:
         """The response was passed on whole."""
-        instance = self.instance
-        assert instance is not None and self.app is not None
+        instance, app = self.instance, self.app
+        assert instance is not None and app is not None
+        # As _release, written out: this is the end of almost every request.
+        self.last_instance = instance
+        self.instance = self.conn = None
+        instance.give()
         failed = self.status >= 500
-        self._release(now, self.head_at - (self.asked_at or self.sent_at), failed)
+        app.balancer.done(instance, now, self.head_at - (self.asked_at or self.sent_at), failed)
+        instance.good += 1
         if failed:
             self.fault = faults.APP_ERROR
-            instance.news[faults.APP_ERROR.name] = instance.news.get(faults.APP_ERROR.name, 0) + 1
-            self.worker.learned(instance)
-            instance.good += 1
-        else:
+            instance.went_wrong(faults.APP_ERROR)
+        elif instance.streak or instance.spec.admission == "trial":
             instance.went_well()
+        if app.queue or app.shared:
+            app.freed(now)
         self.finish(now)
 
     # --- upgrades ---------------------------------------------------------------------------------
@@ -450,6 +470,8 @@ class Exchange:
         if app is None or instance is None:
             return False
         sent = Sent.NOTHING if self.sent == 0 else Sent.WHOLE if self.request_done else Sent.PARTLY
+        since = self.asked_at or self.sent_at
+        waited = now - since if since else None
         self._note(fault, detail, now)
         path = self.target.decode("latin-1").partition("?")[0]
         tried = Tried(
@@ -465,7 +487,8 @@ class Exchange:
         )
         was_fresh = self.fresh
         conn = self.conn
-        self._release(now, None, fault.blame is not faults.Blame.NO)
+        blamed = fault.blame is not faults.Blame.NO
+        self._release(now, waited if blamed else None, blamed)
         if conn is not None:
             conn.close()
         instance.went_wrong(fault)
@@ -646,20 +669,24 @@ class Exchange:
         if self.replay is not None:
             self._drop_replay()
         client, worker, app, instance, fault = self.client, self.worker, self.app, self.last_instance, self.fault
-        total = now - self.began
-        waited = self.head_done - self.began + self.queue_time + self.connect_time + self.tls_time + self.upload_time
+        began, head_at, sent_at = self.began, self.head_at, self.sent_at
+        total = now - began
+        head = self.head_done - began
+        waited = head + self.queue_time + self.connect_time + self.tls_time + self.upload_time
         wait = 0.0
-        if self.head_at:
-            wait = self.head_at - (self.asked_at or self.sent_at)
+        wait_us: int | None = None
+        body_us: int | None = None
+        if sent_at:
+            wait = (head_at or now) - (self.asked_at or sent_at)
             if wait < 0.0:
                 wait = 0.0  # an early answer
             waited += wait
-            body = now - self.head_at
-            if body > 0.001:
-                waited += body
-        elif self.sent_at:
-            wait = now - (self.asked_at or self.sent_at)
-            waited += wait
+            wait_us = int(wait * 1e6)
+            if head_at:
+                body_us = 0
+                if not self.at_once:
+                    waited += now - head_at
+                    body_us = int((now - head_at) * 1e6)
         own = total - waited if total > waited else 0.0
         tally = instance.tally if instance is not None else worker.tally(app)
         tally.dirty = True
@@ -671,7 +698,7 @@ class Exchange:
         tally.total[bisect_right(EDGES, total)] += 1
         tally.total_sum += total
         tally.own_sum += own
-        if self.head_at:
+        if head_at:
             tally.wait[bisect_right(EDGES, wait)] += 1
             tally.wait_sum += wait
         name = ""
@@ -679,28 +706,28 @@ class Exchange:
             name = fault.name
             tally.fault(name)
             if fault.status == 499:
-                self.status = 499
-        settings = worker.settings
+                self.status = status = 499
+        method = self.method
         record = Record(
             self.id.decode(),
-            worker.wall + self.began,
+            worker.wall + began,
             worker.column,
             app.name if app is not None else "",
             instance.name if instance is not None else "",
             self.client_ip or client.peer,
-            METHODS[self.method][0] if self.method in METHODS else self.method.decode("latin-1"),
+            METHODS[method][0] if method in METHODS else method.decode("latin-1"),
             self.fields.host_field.decode("latin-1"),
             self.target.decode("latin-1"),
-            self.status,
+            status,
             name,
             self.bytes_in,
             self.bytes_out,
-            int((self.head_done - self.began) * 1e6),
+            int(head * 1e6) if head else 0,
             int(self.queue_time * 1e6) if self.queue_time else None,
             int(self.connect_time * 1e6) if self.connect_time else None,
             int(self.tls_time * 1e6) if self.tls_time else None,
-            int(wait * 1e6) if self.sent_at else None,
-            int((now - self.head_at) * 1e6) if self.head_at else None,
+            wait_us,
+            body_us,
             int(total * 1e6),
             int(own * 1e6),
             worker.lag_us,
@@ -721,7 +748,7 @@ class Exchange:
             if log.format == "combined":
                 record.user_agent, record.referer = for_the_log(b"\n" + fields.kept)
             log.add(record)
-        if name or (total > settings.slow and not self.tunnel):
+        if name or (total > worker.slow and not self.tunnel):
             worker.kept.add(record, now)
         client.exchange_ended(self, now)
 

@@ -258,9 +258,10 @@ class InstanceConnection(asyncio.Protocol):
             if left < 0:
                 self.surplus = True
                 data = data[:left]
-            exchange.bytes_out += length
+            exchange.bytes_out = length
+            exchange.at_once = True
             client.write(out + data[end:] if length else out)
-            self._ended(exchange, now)
+            self._ended(exchange, monotonic())
             return
         client.write(out)
         self._wait_on(exchange, now)

@@ -84,6 +84,9 @@ class Worker:
         self.tunnels = 0
         self.replaying = 0
         self.draining = False
+        self.calm = True
+        """Neither draining nor shedding."""
+        self.slow = self.settings.slow
         self.on_drained: Callable[[], None] | None = None
         self._drain_idle = 2.0
         self.lag_us = 0
@@ -130,6 +133,7 @@ class Worker:
 
     def _apply_settings(self, settings: messages.Settings) -> None:
         before, self.settings = self.settings, settings
+        self.slow = settings.slow
         if settings == before and self.log is not None:
             return
         self.forwarding = Forwarding(settings.trusted_proxies, settings.gateway_id)
@@ -288,6 +292,7 @@ class Worker:
         if lag_us > self.lag_max_us:
             self.lag_max_us = lag_us
         self.guard.tick(lag)
+        self.calm = not (self.draining or self.guard.shedding)
         self._expected = now + TICK
         self.loop.call_later(TICK, self._tick)
         self.wheel.turn(now)
@@ -340,6 +345,7 @@ class Worker:
         if self.draining:
             return
         self.draining = True
+        self.calm = False
         log("draining", limit=limit, connections=len(self.clients))
         await self.listening.close()
         now = monotonic()

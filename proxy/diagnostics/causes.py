@@ -496,7 +496,7 @@ def _same(case: Case) -> str:
 def _logs(case: Case) -> list[str]:
     if case.there.kind != "process":
         return ["check  the log of that instance at that time; it is not Triage's child, so it can't be seen from here"]
-    return [f"check  logs/{case.instance}.log in the data folder, at that time"]
+    return [f"check  {case.there.log or f'logs/instances/{case.instance}.log'} in the data folder, at that time"]
 
 
 def _last(ended: ExitFacts) -> list[str]:

@@ -74,6 +74,7 @@ class InstanceFacts:
     probe_ok: bool = True
     listens_on: tuple[str, ...] = ()
     ejection: str = ""
+    log: str = ""  # its file, below data_dir
 
 
 @dataclass(slots=True)

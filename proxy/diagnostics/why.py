@@ -310,5 +310,5 @@ def _do_for_app(name: str, state: str, faults: bool, trouble: list[str]) -> list
     do = []
     if faults:
         do.append(f"check  triage requests --app {name} --fault any     newest first; then triage why ID")
-    do += [f"check  logs/{instance}.log in the data folder     what it printed last" for instance in trouble[:2]]
+    do += [f"check  logs/instances/{instance}.log in the data folder     what it printed last" for instance in trouble[:2]]
     return do or ["now    nothing"]

@@ -19,7 +19,7 @@ import stat
 from typing import Any, Final, NoReturn
 
 from proxy.launcher.processes import INSTANCE, LAUNCHER
-from proxy.link.spawn import SpawnRequest
+from proxy.link.spawn import Message, SpawnRequest
 
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_CHILD_SUBREAPER: Final = 36
@@ -66,8 +66,8 @@ class Child:
         """number of the request that waits for the outcome"""
         self.pipes: dict[str, int] = {}
         """held name -> read end"""
-        self.refused = False
-        """it never became the program, and who asked for it has been told"""
+        self.refused: Message | None = None
+        """it never became the program; the answer for the one who asked"""
         self.sent: list[tuple[int, float]] = []
 
     def __repr__(self) -> str:

@@ -112,13 +112,12 @@ class Children:
             refused = forking.explain(child, step, int(code), text)
             if child.kind == "control":
                 self.on_control_failed(refused.text)
-            elif number is not None:
-                child.refused = True
+            elif number is not None:  # told once it is reaped: then its name is free again
                 error = Refusal(step=refused.step, errno=refused.errno, text=refused.text)
-                self.tell({"reply": number, "error": error}, ())
+                child.refused = {"reply": number, "error": error}
         elif number is not None:
             answer = {"reply": number, "pid": child.pid, "start": child.start}
-            self.tell(answer, (child.pidfd, *child.pipes.values()))
+            self.tell(answer, tuple(child.pipes.values()))
 
     def descriptor(self, name: str) -> int:
         """A held one, or ``NAME.pidfd`` of a child. Raises Refused."""
@@ -189,8 +188,9 @@ class Children:
         self.loop.unwatch(child.pidfd)
         os.close(child.pidfd)
         self.on_change()
-        if child.refused:
+        if child.refused is not None:
             self._close_pipes(child.pipes)
+            self.tell(child.refused, ())
             return
         exited = row.si_code == os.CLD_EXITED
         self._count += 1

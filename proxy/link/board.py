@@ -5,7 +5,7 @@ connect); `waiting[app row][worker]` says how many wait in that worker's queue a
 A memfd rather than multiprocessing.shared_memory, which unlinks its segment when one process exits.
 
 Always true:
-  - a worker writes only its own column, so no cell has two writers;
+  - a worker writes only its own column, so no cell has two writers (rate limits aside, which bear it);
   - a row belongs to one instance until every worker has acknowledged a table without it;
   - control zeroes the column of a worker that died.
 """
@@ -23,7 +23,11 @@ APPS: Final = 512
 _INFLIGHT: Final = 4096
 _COUNTS: Final = _INFLIGHT + ROWS * COLUMNS * 4
 _SINCE: Final = _COUNTS + APPS * COLUMNS * 4
-SIZE: Final = _SINCE + APPS * COLUMNS * 8
+RATE_CELLS: Final = 131_072
+"""Clients of all rate limits together that are told apart; 16 bytes each, taken as they are used."""
+_MARKS: Final = _SINCE + APPS * COLUMNS * 8
+_TIMES: Final = _MARKS + RATE_CELLS * 8
+SIZE: Final = _TIMES + RATE_CELLS * 8
 
 
 def create() -> int:
@@ -36,7 +40,7 @@ def create() -> int:
 class Board:
     """A mapping of the board. `columns` is how many workers there are now: sums look no further."""
 
-    __slots__ = ("_map", "columns", "counts", "inflight", "since")
+    __slots__ = ("_map", "columns", "counts", "inflight", "rate_marks", "rate_times", "since")
 
     def __init__(self, fd: int, columns: int) -> None:
         self._map = mmap.mmap(fd, SIZE)
@@ -44,8 +48,11 @@ class Board:
         self.inflight = view[_INFLIGHT:_COUNTS].cast("i")
         """Flat: `inflight[row * COLUMNS + worker]`."""
         self.counts = view[_COUNTS:_SINCE].cast("i")
-        self.since = view[_SINCE:SIZE].cast("d")
+        self.since = view[_SINCE:_MARKS].cast("d")
         """Monotonic seconds since which the oldest of that worker's queue waits; 0.0 when none does."""
+        self.rate_marks = view[_MARKS:_TIMES].cast("Q")
+        """The cells of the rate limits (see dataplane/buckets.py); the one region that has several writers."""
+        self.rate_times = view[_TIMES:SIZE].cast("d")
         self.columns = columns
 
     def total(self, row: int) -> int:

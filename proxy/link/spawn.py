@@ -10,7 +10,7 @@ Three things pass between them:
 
 | op | fields | answer |
 |---|---|---|
-| spawn | `SpawnRequest` | pid, start; descriptors: pidfd, then stdout and stderr if they are pipes |
+| spawn | `SpawnRequest` | pid, start; descriptors: stdout and stderr if they are pipes |
 | signal | name, signal, to: process or group | |
 | hold | name + one descriptor | |
 | fetch | name | one descriptor |
@@ -272,9 +272,9 @@ class Channel:
 
         Raises EOFError when the other end is gone, ValueError when a message can't be understood."""
         while True:
-            try:
-                packet, fds, flags, _ = socket.recv_fds(
-                    self.sock, self.PART + 1, self.MAX_FDS, socket.MSG_CMSG_CLOEXEC
+            try:  # not socket.recv_fds: up to 3.13 at least it drops its flags, and so close-on-exec
+                packet, extra, flags, _ = self.sock.recvmsg(
+                    self.PART + 1, socket.CMSG_SPACE(4 * self.MAX_FDS), socket.MSG_CMSG_CLOEXEC
                 )
             except BlockingIOError:
                 return None
@@ -282,6 +282,7 @@ class Channel:
                 raise EOFError(str(error)) from error
             if not packet:
                 raise EOFError("the channel is closed")
+            fds = _descriptors(extra)
             self._parts.append(packet[1:])
             if packet[:1] == self.MORE:
                 continue
@@ -296,7 +297,7 @@ class Channel:
                 for fd in fds:
                     os.close(fd)
                 raise
-            return message, list(fds)
+            return message, fds
 
     def close(self) -> None:
         for _, fds in self.waiting:
@@ -304,6 +305,14 @@ class Channel:
                 os.close(fd)
         self.waiting.clear()
         self.sock.close()
+
+
+def _descriptors(extra: list[tuple[int, int, bytes]]) -> list[int]:
+    found = array.array("i")
+    for level, kind, data in extra:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            found.frombytes(data[: len(data) - len(data) % found.itemsize])
+    return found.tolist()
 
 
 # --- the plan

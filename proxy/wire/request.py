@@ -76,8 +76,8 @@ class Fields:
     """What the field lines mean to a gateway."""
 
     __slots__ = (
-        "chunked", "close", "expect", "forwarded", "host", "host_field", "keep_alive", "kept", "length", "request_id",
-        "te_trailers", "traceparent", "upgrade", "via",
+        "chunked", "close", "expect", "forwarded", "host", "host_field", "keep_alive", "kept", "length", "plain",
+        "request_id", "te_trailers", "traceparent", "upgrade", "via",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -96,6 +96,8 @@ class Fields:
         """The Upgrade field, lower-cased, if Connection names it."""
         self.expect = False
         self.te_trailers = False
+        self.plain = False
+        """Nothing in them asks for more than passing on: no content, no upgrade, no closing, nobody before us."""
         self.via = b""
         self.traceparent = b""
         self.request_id = b""
@@ -259,6 +261,9 @@ def read_fields(section: bytes, minor: int, headers_limit: int) -> Fields:
         raise HeadError(BAD_REQUEST, f"{'more than one' if hosts else 'no'} Host field")
     if fields.length and fields.chunked:
         raise HeadError(BAD_FRAMING, "both Content-Length and Transfer-Encoding")
+    fields.plain = minor == 1 and not (
+        fields.close or fields.length or fields.chunked or fields.upgrade or fields.via or fields.forwarded
+    )
     return fields
 
 

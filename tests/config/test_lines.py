@@ -4,11 +4,13 @@ import tomllib
 from collections.abc import Iterator
 from typing import Any
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.config.lines import find_lines
 from proxy.config.problems import Keys
+
+ANY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a slow machine is no failure
 
 TEXT = '''# a comment with [brackets] and "quotes
 [gateway]
@@ -95,6 +97,7 @@ statements = st.one_of(
 )
 
 
+@ANY
 @given(st.lists(statements, max_size=8).map("\n".join))
 def test_any_valid_text(text: str) -> None:
     try:

@@ -387,19 +387,24 @@ tunnel = { upgrades = ["h2c"] }
     (
         """
 [apps.web]
-addresses = ["10.0.0.5:8000", "http://10.0.0.5:8000/api", "http://user:pw@h", { name = "b" }, "http://A:80", "http://a", { url = "unix:/run/a.sock", nam = "x" }, { url = "http://b", weight = 0, name = "a:80" }, "http://:80"]
+addresses = ["10.0.0.5:8000",
+  "http://10.0.0.5:8000/api",
+  "http://user:pw@h", { name = "b" },
+  { url = "unix:/run/a.sock", nam = "x" }, { url = "http://b", weight = 0, name = "a:80" },
+  "http://:80",
+]
 """,
         [
             'config.toml:2: apps.web.addresses[0]: expected an address such as "http://10.0.0.5:8000" o'
             'r "unix:/run/app.sock", got "10.0.0.5:8000"',
-            'config.toml:2: apps.web.addresses[1]: a path in "http://10.0.0.5:8000/api" - the address a'
+            'config.toml:3: apps.web.addresses[1]: a path in "http://10.0.0.5:8000/api" - the address a'
             'lone: "http://10.0.0.5:8000"',
-            "config.toml:2: apps.web.addresses[2]: a user or password in an address - leave it out: cli"
+            "config.toml:4: apps.web.addresses[2]: a user or password in an address - leave it out: cli"
             "ents of the app send their own",
-            'config.toml:2: apps.web.addresses[3].url: missing - such as url = "http://10.0.0.5:8000"',
-            'config.toml:2: apps.web.addresses[6].nam: unknown key - did you mean "name"?',
-            "config.toml:2: apps.web.addresses[7].weight: 0 is less than 0.01 - 0.01 to 10000",
-            'config.toml:2: apps.web.addresses[8]: "http://:80" says not where - an address such as "ht'
+            'config.toml:4: apps.web.addresses[3].url: missing - such as url = "http://10.0.0.5:8000"',
+            'config.toml:5: apps.web.addresses[4].nam: unknown key - did you mean "name"?',
+            "config.toml:5: apps.web.addresses[5].weight: 0 is less than 0.01 - 0.01 to 10000",
+            'config.toml:6: apps.web.addresses[6]: "http://:80" says not where - an address such as "ht'
             'tp://10.0.0.5:8000" or "unix:/run/app.sock"',
         ],
     ),
@@ -433,7 +438,8 @@ user = "root"
 cwd = "nowhere"
 """,
         [
-            "config.toml:2: apps.web.process.command: unknown placeholder {prot} - {port} or {socket}",
+            "config.toml:2: apps.web.process.command: unknown placeholder {prot} - {port}, {socket} or "
+            "{name}",
             "config.toml:4: apps.web.process.cwd: cannot read nowhere: No such file or directory - a fo"
             "lder that Triage may read",
         ],
@@ -608,7 +614,7 @@ command = ["docker", "restart", "{nme}"]
 first = "10m"
 """,
         [
-            "config.toml:4: apps.web.recycle.command: unknown placeholder {nme} - {name} or {address}",
+            "config.toml:4: apps.web.recycle.command: unknown placeholder {nme} - {name}, {address}",
             'config.toml:6: apps.web.ejection.first: "10m" is more than apps.web.ejection.max ("5m")',
         ],
     ),
@@ -631,6 +637,19 @@ slack = "https://x/y"
             'config.toml:6: notify.dev.email: expected an address such as "ops@example.com", got "x"',
             "config.toml:7: notify.qa: has no way - one of webhook, email, command, slack",
             "config.toml:8: notify.both: has email and slack - one of webhook, email, command, slack",
+        ],
+    ),
+    (
+        """
+[apps.web]
+addresses = ["http://10.0.0.5:8000"]
+[apps.given]
+paths = ["/x"]
+addresses = ["http://A:80", "http://a", { url = "http://b", name = "a:80" }]
+""",
+        [
+            'config.toml:5: apps.given.addresses[1]: "http://a:80" stands there twice',
+            'config.toml:5: apps.given.addresses[2].name: "a:80" stands there twice',
         ],
     ),
     (
@@ -693,7 +712,7 @@ def test_one_problem_is_singular() -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(ConfigProblems, match="config.toml: cannot be read: No such file or directory"):
+    with pytest.raises(ConfigProblems, match=r"config\.toml: cannot be read: No such file or directory"):
         load(tmp_path / "config.toml")
     with pytest.raises(ConfigProblems, match="cannot be read: Is a directory"):
         load(tmp_path)
@@ -719,6 +738,7 @@ def test_who_runs_the_instances(problems: Problems, monkeypatch: pytest.MonkeyPa
         ' - a user such as "www", or "root"'
     ]
     assert problems(text + 'user = "root"') == []
+    assert problems(text + 'user = "0"') == []
     monkeypatch.setattr("os.geteuid", lambda: 4321)
     assert problems(text) == []
     assert problems(text + 'user = "root"') == []

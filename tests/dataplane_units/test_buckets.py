@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,19 +46,19 @@ def test_never_more_than_burst_and_rate(gaps: list[float], rate: float, burst: f
             assert len(passed) - first <= burst + (now - passed[first]) * rate + 1e-3
 
 
-def test_memory_is_bounded_and_forgets_what_is_full_again() -> None:
-    buckets = Buckets(rate=1, burst=10, most=100)
+def test_cells_are_bounded_and_shared() -> None:
+    marks, times = array("Q", bytes(8 * 64)), array("d", bytes(8 * 64))
+    one, other = (Buckets(0.001, 1, marks, times, b"web") for _ in range(2))
+    assert one.take("a", 5.0) == 0.0
+    assert other.take("a", 5.0) > 0.0  # another worker's, the same cells
+    assert Buckets(0.001, 1, marks, times, b"api").take("a", 5.0) == 0.0
     for number in range(10_000):
-        buckets.take(f"{number}", 5.0)
-        assert len(buckets) <= 200
-    for _ in range(3):  # each pass a full time later
-        for now in (100.0, 111.0, 122.0):
-            buckets.take("a", now)
-    assert len(buckets) == 1
+        one.take(f"{number}", 5.0)
+    assert len(marks) == len(times) == 64
 
 
-def test_a_client_that_goes_on_is_kept_over_generations() -> None:
-    buckets = Buckets(rate=0.001, burst=1, most=50)
+def test_a_client_that_goes_on_is_kept_among_many() -> None:
+    buckets = Buckets(rate=0.001, burst=1)
     assert buckets.take("busy", 1.0) == 0.0
     for number in range(1000):
         buckets.take(f"{number}", 1.0)

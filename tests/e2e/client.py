@@ -59,10 +59,16 @@ def exchange(
 
 
 class Load:
-    """`clients` kept-alive connections, one request after the other on each, until the block ends."""
+    """`clients` connections, one request after the other on each, until the block ends.
 
-    def __init__(self, port: int, target: str = "/products", clients: int = 8) -> None:
+    They are kept alive; with `fresh` each request has a connection of its own.
+    """
+
+    def __init__(
+        self, port: int, target: str = "/products", clients: int = 8, *, fresh: bool = False
+    ) -> None:
         self.port = port
+        self.fresh = fresh
         self.target = target
         self.answers: list[Answer] = []
         self._stop = threading.Event()
@@ -85,6 +91,8 @@ class Load:
         try:
             while not self._stop.is_set():
                 self.answers.append(exchange(connection, self.target))
+                if self.fresh:
+                    connection.close()
                 self._stop.wait(PAUSE)
         finally:
             connection.close()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,6 +100,18 @@ def test_the_app_s_own_500_is_told_from_ours(port: int, shop: Triage) -> None:
     why = shop.cli("why", made[:8])
     assert why.returncode == 0, why.stderr
     assert "LookupError" in why.stdout or "app" in why.stdout
+
+
+def test_requests_are_followed(port: int, shop: Triage) -> None:
+    argv = [sys.executable, "-m", "proxy.main", "requests", "-f", "--url", shop.admin]
+    with subprocess.Popen(argv, cwd=shop.folder, env=shop.env, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            made = ask(port, "/raise?followed").fields["x-request-id"]
+            until(lambda: made in (process.stdout.readline() if process.stdout else ""), "its line")
+        finally:
+            process.send_signal(signal.SIGINT)
+    assert process.returncode == 130
 
 
 def test_metrics_can_be_parsed(port: int, shop: Triage) -> None:

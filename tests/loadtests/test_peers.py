@@ -52,11 +52,10 @@ def test_it_serves_every_work_and_logs_it(peer: Peer, standing: Stage) -> None:
     for work in WORKS.values():
         bench.check(running.site.tls_port if work.tls else running.site.port, work)
     pids = running.pids()
-    assert procs.cpu_seconds(pids) > 0
     assert procs.memory(pids).rss >= procs.memory(pids).pss > 0
     standing.lab.end(running.process)  # what is buffered is written at the end
     assert running.site.log.read_text().count("\n") >= len(WORKS)
-    assert all(procs.parent_and_ticks(pid) is None for pid in pids)
+    assert all(procs.stat(pid) is None for pid in pids)
 
 
 def test_the_request_reaches_the_origin_with_what_a_proxy_adds(peer: Peer, standing: Stage) -> None:

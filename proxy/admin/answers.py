@@ -1,0 +1,87 @@
+"""From a question about a request or an app to facts, and from facts to the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from proxy.admin import facts, views
+from proxy.admin.errors import ApiProblem
+from proxy.control.records import IdParts, decode_id
+from proxy.control.state import AppState
+from proxy.diagnostics.why import explain
+from proxy.link.messages import Record
+
+if TYPE_CHECKING:
+    from proxy.control.gateway import Gateway
+
+SHORTEST = 3
+"""Of the start of an id: 4,096 possibilities."""
+
+
+class NotKept(NamedTuple):
+    """An id of ours of which nothing but the id is there."""
+
+    id: str
+    parts: IdParts
+
+
+async def one(gateway: Gateway, text: str, *, latest: bool = False) -> Record | NotKept:
+    """The request that is meant: ApiProblem for none and for several."""
+    if latest and text == "latest":
+        return _latest(gateway)
+    text = text.strip()
+    if len(text) < SHORTEST:
+        raise ApiProblem(
+            400, "too-short", f"{text!r} is too short for an id", f"At least {SHORTEST} characters are needed."
+        )
+    found = gateway.records.find(text) or gateway.records.find(text.lower())
+    if not found:
+        found = await gateway.find(text) or (await gateway.find(text.lower()) if text != text.lower() else [])
+    ids = list(dict.fromkeys(record.id for record in found))
+    if len(ids) == 1:
+        return found[0]
+    if ids:
+        more = " and more" if len(ids) >= 10 else ""
+        raise ApiProblem(
+            409, "ambiguous", f"{len(ids)} requests begin with {text[:40]!r}",
+            f"They are {', '.join(ids[:5])}{' …' if len(ids) > 5 else ''}{more}.", "Give more of the id.",
+            matches=[views.record(record) for record in found[:10]],
+        )  # fmt: skip
+    parts = decode_id(text.lower())
+    if parts is not None:
+        return NotKept(text.lower(), parts)
+    hint = "Ids stand in X-Request-ID of each answer and in the access log; triage requests lists what is kept."
+    if text in ("latest",):
+        hint = "Ask requests/latest/why."
+    raise ApiProblem(
+        404, "unknown-request", f"No request {text[:60]!r} is known here",
+        "It is neither the start of an id of ours that was kept nor a client's X-Request-ID, "
+        "and not a whole id of ours.", hint,
+    )  # fmt: skip
+
+
+def _latest(gateway: Gateway) -> Record:
+    """The newest that ended in a 5xx or a fault that is not the client's."""
+    for _, record in gateway.records.newest_first():
+        if record.status >= 500 or (record.fault and not 400 <= record.status < 500):
+            return record
+    raise ApiProblem(
+        404, "nothing-failed", "No failed request is kept",
+        f"None has failed since control began, at {views.iso(gateway.started_at)}.",
+        "triage why APP says how an app is; triage why ID takes any request's id.",
+    )  # fmt: skip
+
+
+async def why_request(gateway: Gateway, look: views.Look, found: Record | NotKept) -> dict[str, Any]:
+    """The whole answer, as JSON."""
+    if isinstance(found, NotKept):
+        return explain(facts.of_unkept(gateway, look, found.id, found.parts)).json()
+    gathered = await facts.of_request(gateway, look, found)
+    answer = await asyncio.to_thread(lambda: explain(gathered).json())
+    return {**answer, "request": views.record(found)}
+
+
+async def why_app(gateway: Gateway, look: views.Look, state: AppState) -> dict[str, Any]:
+    gathered = await facts.of_app(gateway, look, state)
+    return await asyncio.to_thread(lambda: explain(gathered).json())

@@ -1,0 +1,147 @@
+"""Control's entry: `main(fd)` runs until everything has ended, or the launcher is gone.
+
+Control must not import the admin API; who composes the program passes it in as `admin`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import os
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+from proxy.config import Config, ConfigProblems, parse, worker_count
+from proxy.control import ledger, reload
+from proxy.control.adopt import adopt
+from proxy.control.gateway import Gateway
+from proxy.control.launcher import Event, Exit, Gone, Launcher, Refused, Reload, Terminate
+from proxy.control.log import Log
+from proxy.control.workers import eventfds
+from proxy.link import board as boards
+from proxy.link.spawn import State, name_process, read_ledger
+
+Admin = Callable[[Gateway, dict[str, socket.socket]], Awaitable[object]]
+"""Starts the admin API on the sockets "admin" and "admin-socket" (those that there are)."""
+
+BOARD: Final = "board"
+ADMIN: Final = ("admin", "admin-socket")
+
+
+def main(fd: int, admin: Admin | None = None) -> int:
+    """The exit code. 0: everything ended as it should."""
+    faulthandler.enable()  # SIGABRT from the launcher, when this loop hangs, writes all stacks
+    name_process("triage-control")
+    return asyncio.run(_run(fd, admin))
+
+
+async def _run(fd: int, admin: Admin | None) -> int:
+    launcher, state = await Launcher.connect(fd)
+    launcher.beat()
+    log = Log(quiet=state["plan"]["run"])
+    gateway = await _build(launcher, state, log)
+    gone = asyncio.Event()
+
+    def on_event(event: Event) -> None:
+        match event:
+            case Exit(how=record):
+                gateway.on_exit(record)
+            case Terminate():
+                gateway.stop_later()
+            case Reload():
+                gateway.reload_later("SIGHUP")
+            case Gone():
+                gone.set()
+
+    workers = [child for child in state["children"] if child["kind"] == "worker"]
+    launcher.on_event = on_event
+    started = await admin(gateway, await _admin_sockets(launcher, state)) if admin is not None else None
+    await gateway.worker_set.begin(worker_count(gateway.config.gateway), state["listeners"], workers)
+    ticking = asyncio.ensure_future(gateway.ticking())
+    if state["deaths"]:
+        said = f"control was started again ({state['deaths']} deaths so far); what runs was taken over"
+        gateway.shared.event("control-restarted", said, deaths=state["deaths"], fresh=state["fresh"])
+    if state["reload"]:
+        gateway.reload_later("SIGHUP")
+    if state["stopping"]:
+        gateway.stop_later()
+    waits = [asyncio.ensure_future(gateway.over.wait()), asyncio.ensure_future(gone.wait()), ticking]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for task in waits:
+        task.cancel()
+    if ticking.done() and not ticking.cancelled() and (error := ticking.exception()) is not None:
+        raise error
+    if gateway.over.is_set():
+        await gone.wait()  # the launcher ends us, after everything else
+    del started
+    await gateway.close()
+    return 0
+
+
+async def _build(launcher: Launcher, state: State, log: Log) -> Gateway:
+    plan = state["plan"]
+    ledger_fd = await launcher.fetch("ledger")
+    known = ledger.Known() if state["fresh"] else ledger.read(read_ledger(ledger_fd))
+    config, text = _config(plan["config_text"], known.config_text, plan["config_path"] or "triage run", log)
+    board_fd, descriptors = await _board(launcher, state)
+    gateway = Gateway(
+        launcher,
+        plan,
+        log,
+        config,
+        text,
+        known,
+        boards.Board(board_fd, worker_count(config.gateway)),
+        descriptors,
+        ledger_fd,
+        state["pid"],
+    )
+    gateway.secret = reload.secret(Path(plan["data_dir"]))
+    gateway.pages = await asyncio.to_thread(reload.pages, config.gateway.error_pages)
+    gateway.listeners = state["listeners"]
+    gateway.worker_set.drain_limit = config.gateway.timeouts.drain
+    gateway.worker_set.tls = {one.text for one in config.gateway.listen if one.tls}
+    gateway.watch_names()
+    await adopt(gateway, state, known)
+    return gateway
+
+
+def _config(plan: str, known: str, path: str, log: Log) -> tuple[Config, str]:
+    """What was in force, else what the launcher was started with. Raises ConfigProblems only for the latter."""
+    if known and known != plan:
+        try:
+            return parse(known, path), known
+        except ConfigProblems as error:  # an environment variable or a file it names has changed meanwhile
+            log.error("config", f"the config in force can't be read any more, back to the first: {error}")
+    return parse(plan, path), plan
+
+
+async def _board(launcher: Launcher, state: State) -> tuple[int, list[int]]:
+    """The board and the wake-up descriptors, from the launcher or new and given to it."""
+    names = [BOARD, *(f"eventfd-{column}" for column in range(boards.COLUMNS))]
+    if all(name in state["held"] for name in names):
+        found = [await launcher.fetch(name) for name in names]
+    else:
+        found = [boards.create(), *eventfds()]
+        for name, fd in zip(names, found, strict=True):
+            await launcher.hold(name, fd)
+    return found[0], found
+
+
+async def _admin_sockets(launcher: Launcher, state: State) -> dict[str, socket.socket]:
+    found: dict[str, socket.socket] = {}
+    for name in ADMIN:
+        if name in state["held"]:
+            found[name] = socket.socket(fileno=await launcher.fetch(name))
+    return found
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(int(sys.argv[1])))
+    except (ConfigProblems, Refused) as error:
+        print(error, file=sys.stderr)
+        os._exit(1)

@@ -1,0 +1,86 @@
+"""Control with a small line protocol in the place of the admin API: `python composed.py FD`, socket at $CONTROL_SOCKET."""
+
+import asyncio
+import dataclasses
+import os
+import signal
+import socket
+import sys
+from typing import Any
+
+import orjson
+
+from proxy.control.gateway import Gateway
+from proxy.control.run import main
+
+
+def plain(value: object) -> Any:
+    return repr(value)
+
+
+def snapshot(gateway: Gateway) -> dict[str, Any]:
+    apps = {}
+    for app in gateway.apps.values():
+        instances = {}
+        for state in app.instances.values():
+            instances[state.name] = {
+                field.name: getattr(state, field.name)
+                for field in dataclasses.fields(state)
+                if field.name not in ("output", "usage_history")
+            }
+            instances[state.name]["inflight"] = gateway.board.total(state.row)
+        apps[app.name] = {
+            "state": app.state,
+            "wanted": app.wanted,
+            "degraded": app.degraded,
+            "instances": instances,
+            "gone": [state.name for state in app.gone],
+            "suspects": [[one.method, one.path] for one in app.suspects],
+            "ended": [dataclasses.asdict(one) for one in app.ended],
+        }
+    return {
+        "pid": os.getpid(),
+        "apps": apps,
+        "workers": [dataclasses.asdict(dataclasses.replace(one, stats=None)) for one in gateway.workers],
+        "table": gateway.table_version,
+        "events": [dataclasses.asdict(event) for event in gateway.events],
+        "verdict": dataclasses.asdict(gateway.verdict()),
+        "ready": gateway.ready,
+        "listeners": gateway.listeners,
+        "lag": gateway.lag,
+        "leaving": len(gateway.leaving),
+    }
+
+
+async def serve(gateway: Gateway, sockets: dict[str, socket.socket]) -> object:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        question = orjson.loads(await reader.readline())
+        result: Any = None
+        match question["ask"]:
+            case "state":
+                result = snapshot(gateway)
+            case "reload":
+                result = dataclasses.asdict(await gateway.reload(question["text"], "a test"))
+            case "last_lines":
+                result = gateway.last_lines(question["instance"])
+            case "stacks":
+                result = await gateway.stacks(question["pid"])
+            case "find":
+                found = await gateway.find(question["id"])
+                result = [[record.id, record.status, record.instance] for record in found]
+            case "hang":
+                signal.pause()
+        writer.write(orjson.dumps(result, default=plain) + b"\n")
+        await writer.drain()
+        writer.close()
+
+    path = os.environ["CONTROL_SOCKET"]
+    if os.path.exists(path):
+        os.unlink(path)
+    for sock in sockets.values():
+        sock.close()
+    return await asyncio.start_unix_server(answer, path, limit=1 << 24)
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), serve))

@@ -1,0 +1,111 @@
+"""Listening sockets: one per worker slot, kept whatever happens to the worker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+TCP = {"name": "http", "kind": "tcp", "host": "127.0.0.1", "port": 0}
+
+
+def test_backlogs_wait_for_the_next_worker_and_control(triage: Any) -> None:
+    control = triage.start(listen=[TCP])
+    listener = control.state["listeners"][0]
+    assert listener["sockets"] == ["http/0", "http/1"] and listener["port"] > 0
+    clients = [socket.create_connection(("127.0.0.1", listener["port"]), timeout=30) for _ in range(50)]
+    os.kill(control.pid, signal.SIGKILL)
+    after = triage.control()
+    assert after.state["listeners"] == [listener]
+    counts = []
+    for name in listener["sockets"]:
+        after.do("fetch", name=name)
+        counts.append(after.do("accept", name=name)["count"])
+    assert sum(counts) == 50 and min(counts) > 0
+    for client in clients:
+        assert client.recv(5) == b"hello"
+        client.close()
+
+
+def test_slots_open_and_close(triage: Any) -> None:
+    control = triage.start(listen=[TCP])
+    port = control.state["listeners"][0]["port"]
+    (listener,) = control.do("slots", args=[4])["result"]
+    assert listener["sockets"] == [f"http/{slot}" for slot in range(4)] and listener["port"] == port
+    assert control.do("fetch", name="http/3") == {}
+    control.do("close")
+    (listener,) = control.do("slots", args=[1])["result"]
+    assert listener["sockets"] == ["http/0"]
+    assert "refused" in control.do("fetch", name="http/1")
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        control.do("fetch", name="http/0")
+        assert control.do("accept", name="http/0")["count"] == 1
+        assert client.recv(5) == b"hello"
+
+
+def test_addresses_come_and_go(triage: Any) -> None:
+    control = triage.start()
+    listener = control.do("listen", args=[TCP])["result"]
+    socket.create_connection(("127.0.0.1", listener["port"])).close()
+    again = {**TCP, "name": "two", "port": listener["port"]}
+    assert f"127.0.0.1:{listener['port']} is in use by triage" in control.do("listen", args=[again])["refused"]
+    assert "is taken" in control.do("listen", args=[TCP])["refused"]
+    control.do("unlisten", args=["http"])
+    with socket.socket() as sock:
+        assert sock.connect_ex(("127.0.0.1", listener["port"])) != 0
+    assert "no listener" in control.do("unlisten", args=["http"])["refused"]
+    far = {**TCP, "host": "192.0.2.1", "port": 80}
+    said = control.do("listen", args=[far])["refused"]
+    assert said == "192.0.2.1:80: no interface of this machine has the address 192.0.2.1"
+
+
+def test_ipv6_takes_ipv4_along_unless_that_is_named(triage: Any) -> None:
+    control = triage.start()
+    wide = control.do("listen", args=[{"name": "six", "kind": "tcp", "host": "[::]", "port": 0}])["result"]
+    assert wide["host"] == "::"
+    socket.create_connection(("127.0.0.1", wide["port"])).close()
+    control.do("unlisten", args=["six"])
+    four = {"name": "four", "kind": "tcp", "host": "0.0.0.0", "port": wide["port"]}
+    six = {"name": "six", "kind": "tcp", "host": "::", "port": wide["port"]}
+    assert control.do("listen", args=[four])["result"]["port"] == wide["port"]
+    assert control.do("listen", args=[six])["result"]["port"] == wide["port"]
+
+
+def test_unix_sockets_replace_a_stale_file_only(triage: Any, tmp_path: Path) -> None:
+    path = tmp_path / "g.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    control = triage.start(listen=[{"name": "unix", "kind": "unix", "path": str(path)}])
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666
+    assert control.state["listeners"][0]["sockets"] == ["unix", "unix"]
+    first = triage.pid
+    same = {"name": "unix", "kind": "unix", "path": str(path)}
+    assert triage.launch(listen=[same], data_dir=str(tmp_path / "other")).wait(30) == 1
+    assert triage.log.read_text().splitlines()[-1] == f"unix:{path} is in use by triage (pid {first})"
+    (tmp_path / "file").write_text("mine")
+    said = control.do("listen", args=[{"name": "f", "kind": "unix", "path": str(tmp_path / "file")}])["refused"]
+    assert "it is not a socket" in said and (tmp_path / "file").read_text() == "mine"
+    long = control.do("listen", args=[{"name": "f", "kind": "unix", "path": str(tmp_path / ("x" * 120))}])["refused"]
+    assert "107 bytes" in long
+    control.bye()
+    triage.until(lambda: not path.exists())
+
+
+def test_the_admin_listener_waits_while_control_restarts(triage: Any, tmp_path: Path) -> None:
+    path = tmp_path / "run" / "admin.sock"
+    admin = {"listen": {"name": "any", "kind": "tcp", "host": "127.0.0.1", "port": 0}, "socket": str(path)}
+    control = triage.start(admin=admin)
+    listeners = {row["name"]: row for row in control.state["listeners"]}
+    port = listeners["admin"]["port"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660
+    assert set(listeners["admin"]["sockets"]) == {"admin"}
+    os.kill(control.pid, signal.SIGKILL)
+    triage.gone(control.pid)
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        after = triage.control()
+        after.do("fetch", name="admin")
+        assert after.do("accept", name="admin")["count"] == 1
+        assert client.recv(5) == b"hello"
