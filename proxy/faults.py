@@ -87,6 +87,7 @@ def _client(name: str, status: int | None, error: str | None, phase: Phase, word
     return Fault(name, status, error, phase, _C, Retry.NEVER, _no, words, ends)
 
 
+# fmt: off
 BAD_REQUEST: Final = _client(
     "bad-request", 400, "http_request_error", Phase.HEAD,
     "The request's head breaks the rules of HTTP, or asks for what this gateway does not do.",
@@ -313,9 +314,8 @@ INTERNAL_ERROR: Final = Fault(
     "please report it with the traceback in Triage's own log",
 )
 
-FAULTS: Final[dict[str, Fault]] = {
-    fault.name: fault for fault in list(globals().values()) if isinstance(fault, Fault)
-}
+# fmt: on
+FAULTS: Final[dict[str, Fault]] = {fault.name: fault for fault in list(globals().values()) if isinstance(fault, Fault)}
 """By name, in the order of the table."""
 
 

@@ -141,9 +141,7 @@ def _instance_of(app: AppState, name: str) -> InstanceState | None:
     return app.instances.get(name) or next((one for one in reversed(app.gone) if one.name == name), None)
 
 
-def _instance(
-    look: views.Look, app: AppState, state: InstanceState, around: float | None = None
-) -> InstanceFacts:
+def _instance(look: views.Look, app: AppState, state: InstanceState, around: float | None = None) -> InstanceFacts:
     process = app.config.process
     most = app.config.max_inflight if isinstance(app.config.max_inflight, int) else 0
     ejected = state.admission is not Admission.ADMITTING

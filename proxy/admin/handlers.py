@@ -125,7 +125,9 @@ def _gateway(gateway: Gateway, seen: views.Look, listening: list[str]) -> dict[s
         "uptime_s": round(seen.now - (_began(gateway.launcher_pid) or gateway.started_at), 3),
         "control": {"pid": os.getpid(), "started": views.iso(gateway.started_at)},
         "draining": gateway.stopping,
-        "listen": [_url(gateway, one["kind"], one["host"], one["port"], one["path"], one["name"]) for one in gateway.listeners],
+        "listen": [
+            _url(gateway, one["kind"], one["host"], one["port"], one["path"], one["name"]) for one in gateway.listeners
+        ],
         "admin": next((url for url in listening if url.startswith("http")), listening[0] if listening else ""),
         "data_dir": str(gateway.data_dir),
         "config": {

@@ -102,9 +102,7 @@ def application(gateway: Gateway, token: str, listening: list[str]) -> web.Appli
         path = resource.canonical if resource is not None else ""
         method = "GET" if request.method == "HEAD" else request.method
         route = by_handler.get((method, path))
-        is_open = route is not None and (
-            route.open or (route.path == "/metrics" and gateway.config.admin.metrics)
-        )
+        is_open = route is not None and (route.open or (route.path == "/metrics" and gateway.config.admin.metrics))
         checks.check(request, open=is_open)
         if route is None:
             raise _no_route(request, path)

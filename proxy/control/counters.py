@@ -175,9 +175,7 @@ class FaultCounts:
             for key in [key for key, ring in self._rings.items() if not ring.trim(second)]:
                 del self._rings[key]
 
-    def count(
-        self, app: str, fault: str = "", instance: str = ALL, since: float = 0.0, until: float = 1e18
-    ) -> int:
+    def count(self, app: str, fault: str = "", instance: str = ALL, since: float = 0.0, until: float = 1e18) -> int:
         """How many, in Unix seconds inclusive."""
         return sum(ring.between(since, until) for _, ring in self._of(app, instance, fault))
 
@@ -212,9 +210,7 @@ class FaultCounts:
     def at(self, second: int, around: int = 0) -> dict[tuple[str, str, str], int]:
         """(app, instance, fault) to count in that second, give or take `around`."""
         found = {
-            key: ring.between(second - around, second + around)
-            for key, ring in self._rings.items()
-            if key[1] != ALL
+            key: ring.between(second - around, second + around) for key, ring in self._rings.items() if key[1] != ALL
         }
         return {key: count for key, count in found.items() if count}
 

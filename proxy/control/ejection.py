@@ -157,6 +157,7 @@ class Ejector:
         """What changes now. To be called after news, and once a second for what only time ends."""
         decisions: list[Decision] = []
         watches = self.watches.values()
+        before = {watch.name: (watch.admission, watch.failing) for watch in watches}
         for watch in watches:
             if watch.admission is not Admission.ADMITTING:
                 self._end_or_prolong(watch, now, decisions)
@@ -164,7 +165,8 @@ class Ejector:
             if watch.admission is Admission.ADMITTING:
                 self._begin(watch, now, decisions)
         self._obey_cap(now, decisions)
-        return decisions
+        last = {decision.name: decision for decision in decisions}  # one may have been moved twice
+        return [one for one in last.values() if one.dry or before[one.name] != (one.admission, one.failing)]
 
     def _reason(self, watch: Watch, now: float) -> tuple[str, str]:
         """(by, reason), or ("", "")."""

@@ -1,7 +1,7 @@
 """The launcher's client: what control asks of the process that holds everything.
 
 Always true:
-  - a request is answered once, or fails with `LauncherGone` when the launcher is no more (then this process ends too);
+  - a request is answered once, or fails with `LauncherGone` when the launcher is no more;
   - every descriptor returned belongs to the caller, and is close-on-exec;
   - an exit is told until it is acknowledged, also to the next control: handle it, then `acknowledge`.
 """
@@ -49,7 +49,7 @@ class LauncherGone(Refused):
 class Child:
     """A started child. `stdout` and `stderr` are non-blocking descriptors, None where they are inherited.
 
-    Its pidfd is `fetch("NAME.pidfd")`: most callers wait for the exit event and would only have to close it."""
+    Its pidfd is `fetch("NAME.pidfd")`: most callers wait for the exit event."""
 
     pid: int
     start: int

@@ -100,7 +100,7 @@ class ProcessRunner(Runner):
             by_signal=record["signal"],
             oom=self.shared.oom.of_exit(record["signal"], ours),
             ours=ours,
-            last_lines=tuple(line.text for line in self.output.last(LINES_KEPT)),
+            last_lines=self._last_lines(),
         )
 
     def _add_failure(self, now: float) -> None:
@@ -328,6 +328,11 @@ class ProcessRunner(Runner):
         where = ", ".join(str(port) for port in own) or ", ".join(state.listens_on)
         return f"runs but listens on {where}, not {state.port}: pass {{port}} or read $PORT"
 
+    def _last_lines(self) -> tuple[str, ...]:
+        """Of this start, not of those before."""
+        lines = [line for line in self.output.last() if line.at >= self.state.started_at]
+        return tuple(line.text for line in lines[-LINES_KEPT:])
+
     async def _signal(self, number: int) -> None:
         try:
             await self.shared.launcher.signal(self.state.name, number, to="group")
@@ -342,7 +347,7 @@ class ProcessRunner(Runner):
         state.ready_since = 0.0
         await self.output.ended(1.0)
         if state.last_exit is not None:
-            state.last_exit.last_lines = tuple(line.text for line in self.output.last(LINES_KEPT))
+            state.last_exit.last_lines = self._last_lines()
         self.output.close()
         if self.process.bind == "fd":
             try:

@@ -258,9 +258,7 @@ class RecordStore:
             return [exact]
         found = []
         for record in reversed(self._records.values()):
-            if record.id.startswith(start) or (
-                record.client_request_id and record.client_request_id.startswith(start)
-            ):
+            if record.id.startswith(start) or (record.client_request_id and record.client_request_id.startswith(start)):
                 found.append(record)
                 if len(found) == limit:
                     break

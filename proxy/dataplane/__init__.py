@@ -6,6 +6,7 @@ instance    slots, pool, what was learned       balance/  which instance
 answers     what Triage answers itself          retries   whether a request is sent again
 listen      accepting: TCP, TLS, PROXY          wheel     one timer wheel for all deadlines
 worker      the table in force, shared state    link      control's messages, in and out
+account     counts and record of a finished request
 recorder    what becomes of a request's record  tally, ids, buckets, guard: counts, ids, rate limit, own overload
 
 Policy is plain and takes `now`; sockets are touched in client, upstream and listen only. No asyncio streams, and a task

@@ -70,14 +70,20 @@ def _place(accept: bytes, *kinds: bytes) -> int:
     return min(found, default=-1)
 
 
-def page(fault: Fault, status: int, id: str, detail: str, kind: str, local: bool, pages: dict[str, str]) -> tuple[bytes, bytes]:
+def page(
+    fault: Fault, status: int, id: str, detail: str, kind: str, local: bool, pages: dict[str, str]
+) -> tuple[bytes, bytes]:
     """Content and its type."""
     phrase = _PHRASES.get(status, "Error")
     words = _FOR_EVERYONE.get(status, fault.words)
     if kind == "json":
         problem: dict[str, object] = {
-            "type": f"urn:triage:fault:{fault.name}", "title": phrase, "status": status, "detail": words, "request_id": id,
-        }  # fmt: skip
+            "type": f"urn:triage:fault:{fault.name}",
+            "title": phrase,
+            "status": status,
+            "detail": words,
+            "request_id": id,
+        }
         if local:
             problem["fault"] = fault.name
             problem["hint"] = f"triage why {id}"
@@ -124,7 +130,9 @@ def build(
         b"X-Request-ID: " + id.encode(),
     ]
     if fault.error is not None:
-        lines.append(b'Proxy-Status: %b; error=%b; details="%b"' % (pseudonym, fault.error.encode(), fault.name.encode()))
+        lines.append(
+            b'Proxy-Status: %b; error=%b; details="%b"' % (pseudonym, fault.error.encode(), fault.name.encode())
+        )
     if retry_after:
         lines.append(b"Retry-After: %d" % max(1, round(retry_after)))
     if close:

@@ -68,7 +68,9 @@ class App:
         if first or (spec.rate, spec.burst) != (before.rate, before.burst):
             board, salt = self.worker.board, spec.name.encode()
             self.buckets = (
-                Buckets(spec.rate, max(spec.burst, 1.0), board.rate_marks, board.rate_times, salt) if spec.rate else None
+                Buckets(spec.rate, max(spec.burst, 1.0), board.rate_marks, board.rate_times, salt)
+                if spec.rate
+                else None
             )
         instances: dict[str, Instance] = {}
         for each in spec.instances:

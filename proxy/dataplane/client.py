@@ -230,7 +230,7 @@ class ClientConnection(asyncio.Protocol):
                 if rest is None:
                     return
                 data = rest
-                if self.exchange is None and self.held:
+                if self.held and self.exchange is None:
                     data, self.held = self.held + data, b""
             if data:
                 if self.state == LINGER:

@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 
 monotonic = time.monotonic
 
-_UNREACHABLE = {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.EACCES, errno.EPERM}
+_UNREACHABLE = {
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.EHOSTDOWN,
+    errno.ENETDOWN,
+    errno.EACCES,
+    errno.EPERM,
+}
 _DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -45,7 +52,9 @@ class Connector:
             return
         task = self._worker.loop.create_task(self._connect(instance, exchange))
         self._tasks[exchange] = task
-        task.add_done_callback(lambda done: self._tasks.pop(exchange, None) if self._tasks.get(exchange) is done else None)
+        task.add_done_callback(
+            lambda done: self._tasks.pop(exchange, None) if self._tasks.get(exchange) is done else None
+        )
 
     def forget(self, exchange: Exchange) -> None:
         """Nobody waits for this connection any more."""

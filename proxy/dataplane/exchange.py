@@ -20,21 +20,20 @@ This module is above the usual length because it is the one place where the cour
 from __future__ import annotations
 
 import time
-from bisect import bisect_right
 from typing import TYPE_CHECKING, Final
 
 from proxy import faults
 from proxy.dataplane import answers
+from proxy.dataplane.account import account, note
 from proxy.dataplane.buckets import client_key
 from proxy.dataplane.retries import Sent, Tried, Verdict, decide
 from proxy.dataplane.sticky import read as read_sticky
 from proxy.dataplane.sticky import set_cookie
 from proxy.faults import Fault
-from proxy.link.histogram import EDGES
-from proxy.link.messages import Attempt, BadResponse, Fate, Record, Suspect
+from proxy.link.messages import Attempt, BadResponse, Fate, Suspect
 from proxy.wire.chunked import Piece, encode_last, encode_pieces
 from proxy.wire.hosts import strip_prefix
-from proxy.wire.request import METHODS, Fields, HeadError, RequestLine, cookie, field, for_the_log
+from proxy.wire.request import METHODS, Fields, HeadError, RequestLine, cookie, field
 
 if TYPE_CHECKING:
     from proxy.dataplane.app import App
@@ -110,7 +109,14 @@ class Exchange:
     wheel_due = float("inf")
 
     def __init__(
-        self, client: ClientConnection, method: bytes, target: bytes, minor: int, fields: Fields, began: float, now: float
+        self,
+        client: ClientConnection,
+        method: bytes,
+        target: bytes,
+        minor: int,
+        fields: Fields,
+        began: float,
+        now: float,
     ) -> None:
         self.client = client
         self.worker = client.worker
@@ -143,7 +149,12 @@ class Exchange:
                     self.client_ip = client.peer
                     app.budget.requests += 1
                     only = app.only
-                    if only is not None and not app.shared and not app.queue and (only.own < only.slots or not only.slots):
+                    if (
+                        only is not None
+                        and not app.shared
+                        and not app.queue
+                        and (only.own < only.slots or not only.slots)
+                    ):
                         self.assign(only, now)
                     else:
                         self.seek(now)
@@ -279,7 +290,19 @@ class Exchange:
         if fields.traceparent:
             return b"".join((self.method, b" ", target, b" HTTP/1.1\r\n", tail, id, b"\r\n\r\n"))
         return b"".join(
-            (self.method, b" ", target, b" HTTP/1.1\r\n", tail, id, worker.trace, id, b"-", id, b"-01\r\n\r\n")
+            (
+                self.method,
+                b" ",
+                target,
+                b" HTTP/1.1\r\n",
+                tail,
+                id,
+                worker.trace,
+                id,
+                b"-",
+                id,
+                b"-01\r\n\r\n",
+            )
         )
 
     # --- the request's content --------------------------------------------------------------------
@@ -371,7 +394,12 @@ class Exchange:
             end = b"\r\nConnection: keep-alive" + end
         if app.spec.sticky_cookie and self.sticky_given != self.instance.name:
             line = set_cookie(
-                app.spec.sticky_cookie, app.name, self.instance.name, app.spec.sticky_ttl, self.worker.secret, client.tls
+                app.spec.sticky_cookie,
+                app.name,
+                self.instance.name,
+                app.spec.sticky_ttl,
+                self.worker.secret,
+                client.tls,
             )
             end = b"\r\n" + line + end
         return b"".join((head.kept, b"X-Request-ID: ", self.id, end))
@@ -472,12 +500,12 @@ class Exchange:
         sent = Sent.NOTHING if self.sent == 0 else Sent.WHOLE if self.request_done else Sent.PARTLY
         since = self.asked_at or self.sent_at
         waited = now - since if since else None
-        self._note(fault, detail, now)
+        note(self, fault, detail, now)
         path = self.target.decode("latin-1").partition("?")[0]
         tried = Tried(
             self.method,
             sent,
-            self.replay is not None or self.request_done and self.replay_size == 0 and self.bytes_in == 0,
+            self.replay is not None or (self.request_done and self.replay_size == 0 and self.bytes_in == 0),
             self.head_sent,
             self.tries,
             self.fresh,
@@ -516,26 +544,6 @@ class Exchange:
 
     not_again = ""
 
-    def _note(self, fault: Fault | None, detail: str, now: float) -> None:
-        """Write this attempt down."""
-        if self.attempts is None:
-            self.attempts = []
-        since = self.asked_at or self.sent_at
-        self.attempts.append(
-            Attempt(
-                self.instance.name if self.instance else "",
-                fault.name if fault else "",
-                detail,
-                self.reused,
-                _us(self.idle_time) if self.reused else None,
-                None if self.reused else _us(self.connect_time),
-                _us(self.tls_time) if self.tls_time else None,
-                _us((self.head_at or now) - since) if since else None,
-                self.sent,
-                self.status,
-            )
-        )
-
     def lost(self, now: float, by_reset: bool, nothing_back: bool) -> None:
         """The instance closed the connection before the response's head was whole."""
         instance = self.instance
@@ -566,9 +574,7 @@ class Exchange:
             self.alone = False
         self.failed(faults.INSTANCE_EXITED, fate.words, now=now)
 
-    def refuse(
-        self, fault: Fault, detail: str = "", *, status: int | None = None, retry_after: float = 0.0
-    ) -> None:
+    def refuse(self, fault: Fault, detail: str = "", *, status: int | None = None, retry_after: float = 0.0) -> None:
         """Triage answers itself; after the head went out the client's connection is cut."""
         if self.over:
             return
@@ -581,7 +587,7 @@ class Exchange:
             app.leave_queue(self)
         if self.instance is not None:
             conn, instance = self.conn, self.instance
-            self._note(fault, detail, now)
+            note(self, fault, detail, now)
             self._release(now, None, fault.blame is not faults.Blame.NO)
             if conn is not None:
                 conn.close()
@@ -627,7 +633,12 @@ class Exchange:
             at = error.offset or 0
             self.worker.send(
                 BadResponse(
-                    self.app.name, instance.name, self.id.decode(), at, error.detail, data[max(at - 256, 0) : at + 768]
+                    self.app.name,
+                    instance.name,
+                    self.id.decode(),
+                    at,
+                    error.detail,
+                    data[max(at - 256, 0) : at + 768],
                 )
             )
         self.failed(error.fault, error.detail, now=now)
@@ -668,104 +679,8 @@ class Exchange:
         self.due = float("inf")
         if self.replay is not None:
             self._drop_replay()
-        client, worker, app, instance, fault = self.client, self.worker, self.app, self.last_instance, self.fault
-        began, head_at, sent_at = self.began, self.head_at, self.sent_at
-        total = now - began
-        head = self.head_done - began
-        waited = head + self.queue_time + self.connect_time + self.tls_time + self.upload_time
-        wait = 0.0
-        wait_us: int | None = None
-        body_us: int | None = None
-        if sent_at:
-            wait = (head_at or now) - (self.asked_at or sent_at)
-            if wait < 0.0:
-                wait = 0.0  # an early answer
-            waited += wait
-            wait_us = int(wait * 1e6)
-            if head_at:
-                body_us = 0
-                if not self.at_once:
-                    waited += now - head_at
-                    body_us = int((now - head_at) * 1e6)
-        own = total - waited if total > waited else 0.0
-        tally = instance.tally if instance is not None else worker.tally(app)
-        tally.dirty = True
-        tally.requests += 1
-        status = self.status
-        tally.classes[status // 100 - 1 if 100 <= status < 600 else 5] += 1
-        tally.bytes_in += self.bytes_in
-        tally.bytes_out += self.bytes_out
-        tally.total[bisect_right(EDGES, total)] += 1
-        tally.total_sum += total
-        tally.own_sum += own
-        if head_at:
-            tally.wait[bisect_right(EDGES, wait)] += 1
-            tally.wait_sum += wait
-        name = ""
-        if fault is not None:
-            name = fault.name
-            tally.fault(name)
-            if fault.status == 499:
-                self.status = status = 499
-        method = self.method
-        record = Record(
-            self.id.decode(),
-            worker.wall + began,
-            worker.column,
-            app.name if app is not None else "",
-            instance.name if instance is not None else "",
-            self.client_ip or client.peer,
-            METHODS[method][0] if method in METHODS else method.decode("latin-1"),
-            self.fields.host_field.decode("latin-1"),
-            self.target.decode("latin-1"),
-            status,
-            name,
-            self.bytes_in,
-            self.bytes_out,
-            int(head * 1e6) if head else 0,
-            int(self.queue_time * 1e6) if self.queue_time else None,
-            int(self.connect_time * 1e6) if self.connect_time else None,
-            int(self.tls_time * 1e6) if self.tls_time else None,
-            wait_us,
-            body_us,
-            int(total * 1e6),
-            int(own * 1e6),
-            worker.lag_us,
-            self.tries,
-            self.reused,
-            int(self.idle_time * 1e6) if self.reused else None,
-        )
-        fields = self.fields
-        if fields.request_id:
-            record.client_request_id = fields.request_id[:128].decode("ascii", "replace")
-        if fields.traceparent:
-            record.trace = fields.traceparent[3:35].decode()
-        if name or self.attempts or self.tunnel:
-            self._tell_more(record)
-        worker.flight.add(record)
-        log = worker.log
-        if log is not None:
-            if log.format == "combined":
-                record.user_agent, record.referer = for_the_log(b"\n" + fields.kept)
-            log.add(record)
-        if name or (total > worker.slow and not self.tunnel):
-            worker.kept.add(record, now)
-        client.exchange_ended(self, now)
-
-    def _tell_more(self, record: Record) -> None:
-        if self.attempts and self.fault is None and self.last_instance is not None:
-            self.instance = self.last_instance
-            self._note(None, "", self.head_at or monotonic())
-            self.instance = None
-        record.attempts = self.attempts
-        record.detail = f"{self.detail}; {self.not_again}" if self.not_again and self.detail else self.detail or self.not_again
-        record.sent = self.sent
-        record.replayable = self.replay is not None or not self.bytes_in
-        record.tunnel = self.tunnel
-
-
-def _us(seconds: float) -> int:
-    return int(seconds * 1e6)
+        account(self, now)
+        self.client.exchange_ended(self, now)
 
 
 def rejected(client: ClientConnection, error: HeadError, data: bytes, began: float, now: float) -> Exchange:

@@ -1,7 +1,7 @@
 """The worker's own limits: connections, descriptors, memory, and its event loop's lag.
 
-`shedding` is "" or why; `sheds()` then says for each request whether it is turned away: a share that grows with the lag,
-so that what is let in is still answered well.
+`shedding` is "" or why; `sheds()` then says for each request whether it is turned away: a share that grows with the
+lag, so that what is let in is still answered well.
 """
 
 from __future__ import annotations

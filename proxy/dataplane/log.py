@@ -17,7 +17,9 @@ def name(process: str) -> None:
 
 def log(event: str, *, level: str = "info", **fields: object) -> None:
     """One line. Never raises: a closed stderr loses the line."""
-    line = {"time": round(time.time(), 3), "level": level, "process": _process, "event": event, **fields}
+    now = time.time()
+    at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
+    line = {"time": at, "level": level, "process": _process, "event": event, **fields}
     try:
         sys.stderr.write(msgspec.json.encode(line).decode() + "\n")
         sys.stderr.flush()

@@ -12,7 +12,6 @@ import os
 import queue
 import threading
 import time
-from collections import deque
 from typing import Final
 
 import msgspec

@@ -42,7 +42,8 @@ _STATES: Final = ("head", "length", "chunked", "until close", "tunnel", "idle")
 class InstanceConnection(asyncio.Protocol):
     __slots__ = (
         "closed", "closing", "decoder", "due", "exchange", "head", "held", "idle_since", "instance", "last", "left",
-        "parser", "paused", "peer", "raw", "spare", "state", "stopped_since", "surplus", "transport", "wheel_due", "worker",
+        "parser", "paused", "peer", "raw", "spare", "state", "stopped_since", "surplus", "transport", "wheel_due",
+        "worker",
     )  # fmt: skip
 
     def __init__(self, worker: Worker, instance: Instance) -> None:

@@ -248,7 +248,9 @@ class Worker:
         waiting.append(exchange)
         if len(waiting) == 1:
             self.send(messages.Lost(instance.name, instance.row))
-            unknown = messages.Fate(instance.name, instance.row, True, by_itself=True, words="how it ended is not known")
+            unknown = messages.Fate(
+                instance.name, instance.row, True, by_itself=True, words="how it ended is not known"
+            )
             self.loop.call_later(FATE_WAIT, self.fate, unknown, False)
 
     def fate(self, fate: messages.Fate, told: bool = True) -> None:

@@ -211,7 +211,9 @@ def overloaded(case: Case) -> Cause:
     cause = [*_busy(case)]
     certainty = LIKELY if cause else NOT_KNOWN
     if not cause:
-        cause = ["NOT KNOWN: what held the slots then; they are not taken now. The slow requests of that time say more."]
+        cause = [
+            "NOT KNOWN: what held the slots then; they are not taken now. The slow requests of that time say more."
+        ]
     if case.facts.lag < 0.05:
         cause.append(f"Not the gateway: its loop was {units.duration(case.facts.lag)} late at the time.")
     return Cause(
@@ -243,7 +245,7 @@ def _busy(case: Case) -> list[str]:
             f"At the median wait of {units.duration(app.wait_p50)}, {app.slots} slots let "
             f"{units.count(through)} requests/s through; {units.count(app.per_second)} come now."
         )
-    return said if hot or said and (app.in_flight or case.facts.stacks) else []
+    return said if hot or (said and (app.in_flight or case.facts.stacks)) else []
 
 
 def own(case: Case) -> Cause:
@@ -298,13 +300,17 @@ def _why_unreachable(case: Case) -> tuple[list[str], str]:
             doing = "computes" if there.cpu >= 0.9 else "does not compute"
             said = f"Likely its accept queue is full because it hangs: it runs and {doing} ({there.cpu:.2f} cores)."
             return [said, *_stack(case)], LIKELY
-        return ["NOT KNOWN: a hung process with a full accept queue and dropped packets look alike from here."], NOT_KNOWN
+        return [
+            "NOT KNOWN: a hung process with a full accept queue and dropped packets look alike from here."
+        ], NOT_KNOWN
     if name == "tls-certificate":
         return ["Certain: the certificate that it showed did not pass; the detail says what was wrong."], CERTAIN
     if name == "tls-error":
         return ["Likely it does not speak TLS at that port, or no version or cipher that both know."], LIKELY
     if name.startswith("dns"):
-        return ["Certain: this machine's resolver gave no address. NOT KNOWN: whether the name or the resolver."], CERTAIN
+        return [
+            "Certain: this machine's resolver gave no address. NOT KNOWN: whether the name or the resolver."
+        ], CERTAIN
     return ["Certain: the kernel has no way there. NOT KNOWN: whether route, firewall or the machine."], CERTAIN
 
 

@@ -51,8 +51,16 @@ def _tries(record: Record) -> list[str]:
             return [_line("tries", "none: it reached no instance")]
         tries = [
             Attempt(
-                record.instance, record.fault, record.detail, record.reused, record.idle_us, record.connect_us,
-                record.tls_us, record.wait_us, record.sent, record.status if not record.fault else 0,
+                record.instance,
+                record.fault,
+                record.detail,
+                record.reused,
+                record.idle_us,
+                record.connect_us,
+                record.tls_us,
+                record.wait_us,
+                record.sent,
+                record.status if not record.fault else 0,
             )  # fmt: skip
         ]
     return [_line(f"try {n} of {len(tries)}", _try(each)) for n, each in enumerate(tries[:4], 1)]

@@ -285,7 +285,9 @@ def _of_app(facts: Facts) -> Why:
     do = _do_for_app(app.name, app.state, bool(app.faults), [i.name for i in trouble])
     waits = ["Nothing is known to be lost."]
     if app.faults:
-        waits = [f"{units.count(sum(app.faults.values()))} requests or attempts ended in a fault in 5 min; each has its own why."]
+        waits = [
+            f"{units.count(sum(app.faults.values()))} requests or attempts ended in a fault in 5 min; each has its own why."
+        ]
     response = ""
     if app.p50 is not None and app.p99 is not None:
         response = f", median {units.duration(app.p50)}, p99 {units.duration(app.p99)}"
@@ -310,5 +312,7 @@ def _do_for_app(name: str, state: str, faults: bool, trouble: list[str]) -> list
     do = []
     if faults:
         do.append(f"check  triage requests --app {name} --fault any     newest first; then triage why ID")
-    do += [f"check  logs/instances/{instance}.log in the data folder     what it printed last" for instance in trouble[:2]]
+    do += [
+        f"check  logs/instances/{instance}.log in the data folder     what it printed last" for instance in trouble[:2]
+    ]
     return do or ["now    nothing"]

@@ -1,6 +1,6 @@
-"""The launcher: the process that must not die. It holds sockets, children, output and the ledger; control decides.
+"""The launcher: the process that must not die. It holds sockets, children, output, the ledger; control decides.
 
-__main__   entry: plan in, exit code out          launcher   start, signals, time, end: reads the others together
+__main__   entry: plan in, exit code out          launcher   start, signals, time, end: start reading here
 loop       waits for descriptors and moments      control    control's start, silence, death and messages
 children   spawned, reaped, their leftovers ended child      fork and exec, told step by step
 store      descriptors by name                    sockets    one plain bind, then a socket per worker slot

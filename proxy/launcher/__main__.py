@@ -13,7 +13,7 @@ from proxy.link.spawn import name_process, read_plan
 
 
 def main(argv: list[str]) -> int:
-    """0 after an orderly end; 1 when it could not start, with one line that says why; 128 + signal when cut short."""
+    """0 after an orderly end; 1 when it could not start, and says why; 128 + signal when cut short."""
     while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass  # started without 0, 1 or 2: nothing else may take their numbers
     os.close(spare)

@@ -47,7 +47,7 @@ class Children:
     # --- start
 
     def spawn(self, request: SpawnRequest, number: int) -> None:
-        """Start a child; request `number` is answered when exec is known to have worked, or not. Raises Refused."""
+        """Start a child; request `number` is answered once exec has worked, or not. Raises Refused."""
         if request["name"] in self.by_name or request["name"] == "control":
             raise Refused("name", errno.EEXIST, f"{request['name']} runs already")
         given = {int(target): self.descriptor(name) for target, name in (request.get("give") or {}).items()}
@@ -96,7 +96,7 @@ class Children:
         self._pipe_size = size
 
     def _started(self, child: Child) -> None:
-        """How it went, by the pipe that closes at exec. Called when that is readable, or the child has ended."""
+        """How it went, by the pipe that closes at exec: when that is readable, or the child has ended."""
         if child.errors < 0:
             return
         try:
@@ -230,17 +230,19 @@ class Children:
                 self.store.release(name)
 
     def end_orphans(self, *, all_of_them: bool = False) -> bool:
-        """Kill adopted processes whose child has ended; True when there was one. Their own children come up next.
+        """Kill adopted processes whose child has ended; True when there was one. Their children come up next.
 
-        One belongs to the child whose session it is in, or whose marker it was started with. Neither can be seen of
-        a daemon that cleared its environment, nor of another user's without CAP_SYS_PTRACE: that one is left, and
-        reaped when it ends. So is what was never ours (`docker exec` beside PID 1)."""
+        One belongs to the child whose session it is in, or whose marker it was started with. Neither can be seen
+        of a daemon that cleared its environment, nor of another user's without CAP_SYS_PTRACE: that one is left,
+        and reaped when it ends. So is what was never ours (`docker exec` beside PID 1)."""
         found = False
         horizon = time.monotonic() - REMEMBERED
         self._ended_sessions = {pid: at for pid, at in self._ended_sessions.items() if at > horizon}
         for pid in processes.children_of_mine():
+            if pid in self.by_pid:
+                continue
             row = processes.stat(pid)
-            if pid in self.by_pid or row is None or row.state in "ZX" or row.session in self.by_pid:
+            if row is None or row.state in "ZX" or row.session in self.by_pid:
                 continue
             marks = processes.environment(pid) or {}
             if marks.get(processes.LAUNCHER) == self.marker:

@@ -63,7 +63,12 @@ class Control:
         self.start_at = NEVER
         channel, theirs = Channel.pair()
         request = SpawnRequest(
-            name="control", kind="control", argv=self.argv, env=dict(os.environ), cwd=os.getcwd(), ptracer=True
+            name="control",
+            kind="control",
+            argv=self.argv,
+            env=dict(os.environ),
+            cwd=os.getcwd(),
+            ptracer=True,
         )
         child = Child(request)
         try:
@@ -93,10 +98,10 @@ class Control:
         now = time.monotonic()
         delay = self.restarts.died(now, how["lasted"])
         self.start_at = now + delay
-        fields = {"pid": how["pid"], "code": how["code"], "signal": how["signal"], "again_in": round(delay, 1)}
-        self.log.error("control-ended", **fields)
+        how_it_ended = {"pid": how["pid"], "code": how["code"], "signal": how["signal"]}
+        self.log.error("control-ended", **how_it_ended, again_in=round(delay, 1))
         if self.restarts.fresh:
-            self.log.error("control-fresh", text="three deaths in 10 s: the next has children and config only")
+            self.log.error("control-fresh", text="three deaths in 10 s: the next goes by children and config")
 
     # --- time
 

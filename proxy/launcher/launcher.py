@@ -67,7 +67,7 @@ class Launcher:
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(signum, lambda number, frame: self._asked.append(number))
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)  # wakes the loop: orphans have no pidfd here
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)  # wakes the loop for orphans
         for signum in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM):
             signal.signal(signum, signal.SIG_IGN)  # meant for someone else, and by default they would end us
         self.loop.watch(wake, lambda: self._woken(wake))
@@ -130,7 +130,7 @@ class Launcher:
         return state
 
     def _control_failed(self, text: str) -> None:
-        """Control could not be executed. At the first start that is for the one who started us; later it may mend."""
+        """Control could not be executed: at the first start the end of it, later it may mend."""
         self.log.error("control-not-started", text=text)
         if not self.control.restarts.deaths:
             print(text, file=sys.stderr)
@@ -139,7 +139,7 @@ class Launcher:
     # --- the record
 
     def _changed(self) -> None:
-        """launcher.json is due, 0.1 s after the last one at the soonest; the marker covers a crash in between."""
+        """launcher.json is due, 0.1 s after the last at the soonest; the marker covers a crash in between."""
         self._record_at = min(self._record_at, max(time.monotonic(), self._recorded + RECORD_EVERY))
 
     def _write_record(self) -> None:

@@ -35,7 +35,7 @@ class Loop:
     def turn(self, due: float) -> float:
         """Wait for readable descriptors until `due` (CLOCK_MONOTONIC), then call their readers.
 
-        Returns how many seconds late it woke: much only when the machine itself slept or had no time for us."""
+        Returns how many seconds late it woke: much only when the machine slept or had no time for us."""
         events = self._epoll.poll(None if due == NEVER else max(0.0, due - time.monotonic()))
         late = time.monotonic() - due
         for fd, _ in events:

@@ -1,7 +1,7 @@
 """Reading /proc, and ending what is left of a process after its end.
 
-A number is not a process: it is reused. So a process is only ever signalled when it is our own unreaped child (the
-kernel keeps its number), or through a pidfd opened before its start time was compared.
+A number is not a process: it is reused. So a process is only ever signalled when it is our own unreaped child
+(the kernel keeps its number), or through a pidfd opened before its start time was compared.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 INSTANCE: Final = "TRIAGE_INSTANCE"
 LAUNCHER: Final = "TRIAGE_LAUNCHER"
-"""Environment of every child: the launcher's pid:start. A daemon that left session and group still carries it."""
+"""In every child's environment: the launcher's pid:start. A daemon in a session of its own still carries it."""
 
 
 class Stat(NamedTuple):
@@ -40,7 +40,7 @@ def stat(pid: int) -> Stat | None:
 
 
 def environment(pid: int) -> dict[str, str] | None:
-    """The environment a process was started with, as far as the two markers go; None when it may not be read."""
+    """The two markers, as far as a process was started with them; None when that may not be read."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             entries = file.read().split(b"\0")
@@ -59,7 +59,7 @@ def everyone() -> list[int]:
 
 
 def children_of_mine() -> list[int]:
-    """Our direct children, adopted orphans among them. Where the kernel keeps no list, by a walk over /proc."""
+    """Our direct children, adopted orphans among them. By a walk where the kernel keeps no list."""
     me = os.getpid()
     try:
         with open(f"/proc/{me}/task/{me}/children", "rb") as file:
@@ -112,12 +112,15 @@ def kill_cgroup(path: str) -> bool:
         return False
 
 
-def end_leftovers(children: Iterable[tuple[int, int]], marker: str, *, within: float) -> list[tuple[int, str]]:
-    """End what a killed launcher left: `children` are its (pid, start), `marker` what it put in their environment.
+def end_leftovers(
+    children: Iterable[tuple[int, int]], marker: str, *, within: float
+) -> list[tuple[int, str]]:
+    """End what a killed launcher left: `children` are its (pid, start), `marker` was in their environment.
 
-    A process is taken for one of them when pid and start time match; when the environment it was started with carries
-    the marker; or when it is in the session of one whose leader matches, alive, in this same look. Then only. Goes on
-    until none is found: they may fork meanwhile. Returns (pid, command) of each; gives up after `within` seconds.
+    A process is taken for one of them when pid and start time match; when the environment it was started with
+    carries the marker; or when it is in the session of one whose leader matches, alive, in this same look. Then
+    only. Goes on until none is found, as they may fork meanwhile, or `within` seconds have passed. Returns
+    (pid, command) of each.
     """
     known = dict(children)
     mine = _ancestry()
@@ -126,7 +129,7 @@ def end_leftovers(children: Iterable[tuple[int, int]], marker: str, *, within: f
     while True:
         found: list[int] = []
         rows = {pid: row for pid in everyone() if pid not in mine and (row := stat(pid)) is not None}
-        leaders = {pid for pid, start in known.items() if (row := rows.get(pid)) is not None and row.start == start}
+        leaders = {pid for pid, start in known.items() if pid in rows and rows[pid].start == start}
         for pid, row in rows.items():
             if row.state in "ZX":
                 continue

@@ -18,7 +18,7 @@ class InUse(Exception):
 
 
 def lock(data_dir: str) -> int:
-    """Lock `data_dir` for as long as this process lives. Raises InUse, or OSError when it can't be made or written."""
+    """Lock `data_dir` for as long as this process lives. Raises InUse, or OSError when it can't be made."""
     os.makedirs(data_dir, exist_ok=True)
     fd = os.open(os.path.join(data_dir, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
@@ -48,7 +48,7 @@ def write(data_dir: str, pid: int, start: int, children: list[dict[str, Any]]) -
 
 
 def end_predecessor(data_dir: str, *, within: float = 10.0) -> list[tuple[int, str]]:
-    """End what a killed launcher left in this boot; its (pid, command). Call with the lock held: so it is dead."""
+    """End what a killed launcher left in this boot: (pid, command) of each. With the lock held it is dead."""
     try:
         with open(os.path.join(data_dir, RECORD), encoding="utf-8") as file:
             row = json.load(file)

@@ -1,9 +1,9 @@
 """Listening sockets: one plain bind of each address, then one SO_REUSEPORT socket per worker slot, kept.
 
 Always true:
-  - slot 0 of a TCP address is the socket that was bound plainly: so whoever has the address, another Triage too, is
-    found out, and there is no moment in which it is free. It joins the others' group afterwards (SO_REUSEPORT set
-    after bind, before listen);
+  - slot 0 of a TCP address is the socket that was bound plainly: so whoever has the address, another Triage too,
+    is found out, and there is no moment in which it is free. It joins the others' group afterwards
+    (SO_REUSEPORT set after bind, before listen);
   - a socket listens from the start: what connects while no worker accepts waits in its backlog;
   - a Unix socket and an admin address are one socket for all.
 """
@@ -140,7 +140,7 @@ class Listening:
         return f"{self}: {error.strerror}"
 
     def _open_unix(self) -> None:
-        """A socket file that nobody answers on is a dead predecessor's: replaced. Anything else is left alone."""
+        """A socket file that nobody answers on is a dead predecessor's: replaced. All else is left alone."""
         try:
             os.makedirs(os.path.dirname(self.path) or ".", exist_ok=True)
             _clear_stale(self.path)

@@ -14,7 +14,7 @@ LEDGER = "ledger"
 
 
 class Store:
-    """Always true: a descriptor in `held` is open and ours; a name is in `held` or with a listener, never both."""
+    """Always true: what is in `held` is open and ours; a name is in `held` or a listener's, never both."""
 
     def __init__(self, slots: int) -> None:
         self.slots = slots

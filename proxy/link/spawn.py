@@ -2,10 +2,10 @@
 
 Three things pass between them:
 
-- the *plan*: main checks the config, writes the plan into a memfd and becomes the launcher (`become_launcher`);
-- *messages*, JSON objects over a SOCK_SEQPACKET socketpair, descriptors beside them (`Channel`). Control sends
-  requests ``{"op": ..., "id": n, ...}`` and gets ``{"reply": n, ...}`` or ``{"reply": n, "error": Refusal}``; the launcher
-  sends events ``{"event": ..., ...}``. The first one a control receives is `State`; nothing is asked before it;
+- the *plan*: main checks the config, writes the plan into a memfd, becomes the launcher (`become_launcher`);
+- *messages*: JSON over a SOCK_SEQPACKET socketpair, descriptors beside them (`Channel`). Control sends requests
+  ``{"op": ..., "id": n, ...}`` and gets ``{"reply": n, ...}`` or ``{"reply": n, "error": Refusal}``; the launcher
+  sends events ``{"event": ..., ...}``: first of all `State`, then ``exit`` (`ExitRecord`), ``terminate``, ``reload``;
 - the *ledger*: a memfd that control rewrites at each transition and its successor reads.
 
 | op | fields | answer |
@@ -22,8 +22,8 @@ Three things pass between them:
 | ack | exits: [exit, ...], no id | none |
 | bye | code, no id | none: everything is ended and the launcher exits with that code |
 
-Names of held descriptors: ``ledger``; ``NAME.pidfd``, ``NAME.stdout``, ``NAME.stderr`` of a child (kept until its exit is
-acknowledged); the sockets that `Listener` lists; and whatever control asked to hold.
+Names of held descriptors: ``ledger``; ``NAME.pidfd`` of a running child; ``NAME.stdout``, ``NAME.stderr`` until its exit
+is acknowledged; the sockets that `Listener` lists; and whatever control asked to hold.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Address(TypedDict, total=False):
 
 
 class Admin(TypedDict):
-    """The admin API's own addresses: one socket each, not one per worker. Held as ``admin`` and ``admin-socket``."""
+    """The admin API's own addresses: one socket each, held as ``admin`` and ``admin-socket``."""
 
     listen: Address | None
     socket: str | None
@@ -108,14 +108,14 @@ class Listener(TypedDict):
 
 
 class SpawnRequest(TypedDict, total=False):
-    """How to start a child; `name` and `argv` must be there. It gets a session of its own and dies with the launcher."""
+    """A child; `name` and `argv` must be there. It gets a session of its own and dies with the launcher."""
 
     name: str
     kind: str
     """instance (default), worker or helper; an instance gets TRIAGE_INSTANCE in its environment"""
     argv: list[str]
     env: dict[str, str]
-    """the whole environment; none is inherited. With LISTEN_FDS in it, LISTEN_PID is set to the child's pid"""
+    """the whole of it; none is inherited. With LISTEN_FDS in it, LISTEN_PID is set to the child's pid"""
     cwd: str
     user: str
     """name or number; its group and groups are taken unless `gid` and `groups` say otherwise"""
@@ -173,7 +173,7 @@ class ExitRecord(TypedDict):
     """CLOCK_MONOTONIC"""
     lasted: float
     sent: list[tuple[int, float]]
-    """signals the launcher sent it, on request or when it killed all, with their CLOCK_MONOTONIC time; the last eight"""
+    """the last eight signals sent on request, with their CLOCK_MONOTONIC time"""
     note: Any
 
 
@@ -217,8 +217,8 @@ class Channel:
       - descriptors that wait are our own copies; the caller keeps its own;
       - received descriptors are close-on-exec and belong to the caller.
 
-    A packet is one flag byte and up to 32 KiB of JSON; the flag says whether more of the message follows. The last
-    packet carries the descriptors. Packets are small so that the kernel needs no large contiguous memory.
+    A packet is one flag byte and up to 32 KiB of JSON; the flag says whether more of the message follows. The
+    last one carries the descriptors. Packets are small so that the kernel needs no large contiguous memory.
     """
 
     PART: Final = 32 * 1024
@@ -272,7 +272,7 @@ class Channel:
 
         Raises EOFError when the other end is gone, ValueError when a message can't be understood."""
         while True:
-            try:  # not socket.recv_fds: up to 3.13 at least it drops its flags, and so close-on-exec
+            try:  # not socket.recv_fds: in Python 3.11 it drops its flags, and so close-on-exec
                 packet, extra, flags, _ = self.sock.recvmsg(
                     self.PART + 1, socket.CMSG_SPACE(4 * self.MAX_FDS), socket.MSG_CMSG_CLOEXEC
                 )
@@ -319,9 +319,9 @@ def _descriptors(extra: list[tuple[int, int, bytes]]) -> list[int]:
 
 
 def become_launcher(plan: Plan) -> NoReturn:
-    """Replace this process by the launcher; the pid stays. `proxy` must be importable without the working folder.
+    """Replace this process by the launcher; the pid stays. `proxy` must be installed, or on PYTHONPATH.
 
-    -P: the working folder is often an app's, and a `socket.py` or `proxy/` in it must not be imported here."""
+    -P: the working folder is often an app's; a `socket.py` or `proxy/` in it must not be imported here."""
     fd = os.memfd_create("triage-plan", 0)
     pwrite_all(fd, json.dumps(plan).encode("utf-8", "surrogateescape"), 0)
     os.set_inheritable(fd, True)
@@ -364,7 +364,7 @@ def _ledger_entries(fd: int) -> list[tuple[int, int, int, int]]:
 
 
 def write_ledger(fd: int, text: bytes) -> None:
-    """Write the ledger so that whoever dies at any point, `read_ledger` gives this text or the one before, whole.
+    """Write so that wherever the writer dies, `read_ledger` gives this text or the one before, whole.
 
     The newest text is never overwritten: the next goes before or behind it, and takes the other slot's entry.
     Raises OSError when memory is short; the text before stays in force."""
@@ -398,7 +398,7 @@ def pwrite_all(fd: int, data: bytes, at: int) -> None:
 
 
 def name_process(name: str) -> None:
-    """Name this process as `ps -e` and `top` show it; 15 bytes count. Never by argv[0]: that breaks a venv's Python."""
+    """Name this process for `ps -e` and `top`; 15 bytes count. By argv[0] it would break a venv's Python."""
     import ctypes  # half a megabyte: only who names itself pays
 
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0)

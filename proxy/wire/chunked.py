@@ -23,9 +23,7 @@ from typing import Final
 Piece = bytes | memoryview
 
 MAX_LINE: Final = 4096  # of one chunk header, as in Go's net/http
-MAX_EXTENSIONS: Final = (
-    16 * 1024
-)  # of all of a message: reading them costs, and carries nothing (CVE-2023-39326)
+MAX_EXTENSIONS: Final = 16 * 1024  # of all of a message: reading them costs, and carries nothing (CVE-2023-39326)
 MAX_TRAILERS: Final = 100
 MAX_SIZE: Final = 2**63 - 1
 LAST_CHUNK: Final = b"0\r\n\r\n"
@@ -39,9 +37,7 @@ _LONG: Final = 32
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
-_HEADER = re.compile(
-    rb"([0-9A-Fa-f]{1,16})((?:;" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?)*)\r\n"
-)
+_HEADER = re.compile(rb"([0-9A-Fa-f]{1,16})((?:;" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?)*)\r\n")
 _HEADER_SO_FAR = re.compile(rb"[0-9A-Fa-f]{0,16}|[0-9A-Fa-f]{1,16}(?:;[\t \x21-\x7e\x80-\xff]*)?\r?")
 _EXTENSION_SO_FAR = re.compile(rb"[\t \x21-\x7e\x80-\xff]*\r?")
 _TRAILER = re.compile(rb"(" + _TOKEN + rb"):[ \t]*([\t \x21-\x7e\x80-\xff]*)\r\n")

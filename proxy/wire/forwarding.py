@@ -67,9 +67,7 @@ class Forwarding:
             raise ValueError("gateway_id: eight hexadecimal digits")
         entries = list(trusted)
         self._unix = UNIX_PEER in entries
-        self._networks = [
-            ipaddress.ip_network(entry, strict=False) for entry in entries if entry != UNIX_PEER
-        ]
+        self._networks = [ipaddress.ip_network(entry, strict=False) for entry in entries if entry != UNIX_PEER]
         self._cache: dict[str, bool] = {}
         self.pseudonym = b"triage-" + gateway_id.encode("ascii")
 
@@ -149,9 +147,7 @@ class Forwarding:
         return b"%b\r\nVia: %b %b\r\n" % ("".join(parts).encode("ascii"), version, self.pseudonym)
 
 
-def _outer(
-    inbound: Mapping[bytes, bytes], proto: bytes, port: bytes, host: bytes
-) -> tuple[bytes, bytes, bytes]:
+def _outer(inbound: Mapping[bytes, bytes], proto: bytes, port: bytes, host: bytes) -> tuple[bytes, bytes, bytes]:
     """Scheme, port and host as the client saw them, by a trusted proxy's word where it gives a valid one.
 
     Of a list the last counts, which the nearest proxy added. A scheme or host without a port implies the

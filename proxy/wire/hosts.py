@@ -21,9 +21,7 @@ MAX_HOST: Final = 255  # RFC 1035 section 2.3.4
 # Narrower than RFC 3986's reg-name on purpose: no percent-encoding and no sub-delimiters. No name that DNS
 # resolves has them (RFC 9110 section 4.2.1 reads the host as such a name), and a comma or semicolon would
 # change the meaning of X-Forwarded-Host and Forwarded. "_" is in use within container networks.
-_AUTHORITY = re.compile(
-    rb"(?:(\[[0-9A-Fa-f:.]{2,45}\])|([A-Za-z0-9_~-]+(?:\.[A-Za-z0-9_~-]+)*\.?))(?::(\d{0,5}))?"
-)
+_AUTHORITY = re.compile(rb"(?:(\[[0-9A-Fa-f:.]{2,45}\])|([A-Za-z0-9_~-]+(?:\.[A-Za-z0-9_~-]+)*\.?))(?::(\d{0,5}))?")
 _ABSOLUTE = re.compile(rb"([Hh][Tt][Tt][Pp][Ss]?)://([^/?]*)(.*)", re.DOTALL)
 # Wider than RFC 3986: browsers send | { } " ^ [ ] in queries, and every peer takes them. No "#": a fragment
 # is never sent (RFC 9112 section 3.2). No controls, space or bytes beyond ASCII.
@@ -138,9 +136,7 @@ class HostTable:
                     prefix = path.rstrip("/").encode("ascii")
                     other = rules.setdefault(prefix, Route(host, prefix, app))
                     if other.app != app:
-                        raise ValueError(
-                            f"{other.app} and {app} both have host {host.decode() or 'any'}, path {path}"
-                        )
+                        raise ValueError(f"{other.app} and {app} both have host {host.decode() or 'any'}, path {path}")
         ordered = {
             host: tuple(sorted(rules.values(), key=lambda route: len(route.prefix), reverse=True))
             for host, rules in by_host.items()
@@ -148,9 +144,7 @@ class HostTable:
         self._any = ordered.pop(b"", ())
         wild = {host[1:]: rules for host, rules in ordered.items() if host[:1] == b"*"}
         self._wild = {suffix: rules + self._wider(suffix[1:], wild) for suffix, rules in wild.items()}
-        self._exact = {
-            host: rules + self._wider(host, wild) for host, rules in ordered.items() if host[:1] != b"*"
-        }
+        self._exact = {host: rules + self._wider(host, wild) for host, rules in ordered.items() if host[:1] != b"*"}
         alone = not ordered and len(self._any) == 1 and not self._any[0].prefix
         self._only = self._any[0] if alone else None
 

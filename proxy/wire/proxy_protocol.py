@@ -21,9 +21,7 @@ MAX_V2: Final = 4096
 
 _V1 = b"PROXY "
 _V2 = b"\r\n\r\n\x00\r\nQUIT\n"
-_V1_LINE = re.compile(
-    rb"PROXY (TCP4|TCP6) ([0-9A-Fa-f:.]{2,45}) ([0-9A-Fa-f:.]{2,45}) (\d{1,5}) (\d{1,5})\r\n"
-)
+_V1_LINE = re.compile(rb"PROXY (TCP4|TCP6) ([0-9A-Fa-f:.]{2,45}) ([0-9A-Fa-f:.]{2,45}) (\d{1,5}) (\d{1,5})\r\n")
 _V1_UNKNOWN = re.compile(rb"PROXY UNKNOWN(?: [\t \x21-\x7e]*)?\r\n")
 _CRC32C = 0x03
 
@@ -160,9 +158,7 @@ def _check_tlvs(header: bytes, at: int) -> None:
         if header[at] == _CRC32C:
             if after - value != 4:
                 raise ProxyProtocolError("bad checksum TLV in a PROXY v2 header")
-            if crc32c(header[:value] + bytes(4) + header[after:]) != int.from_bytes(
-                header[value:after], "big"
-            ):
+            if crc32c(header[:value] + bytes(4) + header[after:]) != int.from_bytes(header[value:after], "big"):
                 raise ProxyProtocolError("wrong checksum in a PROXY v2 header")
         at = after
 

@@ -24,11 +24,42 @@ from proxy.wire.hosts import HostError, parse_authority
 
 METHODS: Final[dict[bytes, tuple[str, bool]]] = {
     name.encode(): (name, name in {"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-    for name in (
-        "GET HEAD POST PUT DELETE OPTIONS PATCH TRACE PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK SEARCH REPORT "
-        "MKACTIVITY CHECKOUT MERGE M-SEARCH NOTIFY SUBSCRIBE UNSUBSCRIBE PURGE MKCALENDAR BIND REBIND UNBIND ACL "
-        "LINK UNLINK SOURCE QUERY"
-    ).split()
+    for name in [
+        "GET",
+        "HEAD",
+        "POST",
+        "PUT",
+        "DELETE",
+        "OPTIONS",
+        "PATCH",
+        "TRACE",
+        "PROPFIND",
+        "PROPPATCH",
+        "MKCOL",
+        "COPY",
+        "MOVE",
+        "LOCK",
+        "UNLOCK",
+        "SEARCH",
+        "REPORT",
+        "MKACTIVITY",
+        "CHECKOUT",
+        "MERGE",
+        "M-SEARCH",
+        "NOTIFY",
+        "SUBSCRIBE",
+        "UNSUBSCRIBE",
+        "PURGE",
+        "MKCALENDAR",
+        "BIND",
+        "REBIND",
+        "UNBIND",
+        "ACL",
+        "LINK",
+        "UNLINK",
+        "SOURCE",
+        "QUERY",
+    ]
 }
 """Those llhttp knows, less CONNECT and PRI: the name, and whether it is idempotent (RFC 9110 section 9.2.2)."""
 
@@ -134,7 +165,11 @@ def _bad_line(data: bytes) -> HeadError:
     if version not in (b"HTTP/1.1", b"HTTP/1.0"):
         known = re.fullmatch(rb"HTTP/\d\.\d", version) is not None
         return HeadError(BAD_REQUEST, "only HTTP/1.1 and HTTP/1.0 are spoken here", 505 if known else 400)
-    if re.fullmatch(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+", method) and method not in METHODS and data.count(b" ", 0, loose.end()) == 2:
+    if (
+        re.fullmatch(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+", method)
+        and method not in METHODS
+        and data.count(b" ", 0, loose.end()) == 2
+    ):
         return HeadError(BAD_REQUEST, f"the method {method.decode()} is not known here", 501)
     return HeadError(BAD_REQUEST, "the request line is not valid: METHOD, space, target, space, version", offset=0)
 

@@ -112,7 +112,7 @@ def read(head: bytes) -> ResponseHead:
                 if token == b"close":
                     found.close = True
                 elif token == b"keep-alive":
-                    if not minor == b"1":
+                    if minor != b"1":
                         found.close = False
                 elif token == b"upgrade":
                     upgrade = True

@@ -104,7 +104,9 @@ class WorkerUnderTest:
         self.tell(Table(version, self.workers, self.settings, self.apps))
         self.wait(messages.Ack, lambda ack: ack.version == version)
 
-    def wait(self, kind: type[M], when: Callable[[M], bool] = lambda _: True, deadline: float = DEADLINE) -> M:
+    def wait(
+        self, kind: type[M], when: Callable[[M], bool] = lambda _: True, deadline: float = DEADLINE
+    ) -> M:
         """The first message of this kind for which `when` holds; it need not be new."""
         until = time.monotonic() + deadline
         with self._arrived:

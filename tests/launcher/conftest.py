@@ -1,7 +1,7 @@
 """A real launcher, and a control that does what the test tells it.
 
-The control under test is a script that connects with the real client and then obeys one JSON line after another from a
-Unix socket of the test's: `{"do": "spawn", ...}`. Each new control connects again, so the test sees deaths and births.
+The control is a script that connects with the real client and then obeys one JSON line after another from a Unix
+socket of the test's: `{"do": "spawn", ...}`. Each new control connects again, so the test sees deaths and births.
 """
 
 from __future__ import annotations
@@ -225,7 +225,7 @@ class Triage:
         return plan | fields  # type: ignore[return-value]
 
     def launch(self, **fields: Any) -> subprocess.Popen[bytes]:
-        code = "import json, sys; from proxy.link.spawn import become_launcher as go; go(json.load(open(sys.argv[1])))"
+        code = "import json, sys; from proxy.link.spawn import *; become_launcher(json.load(open(sys.argv[1])))"
         plan = self.folder / f"plan-{len(self.all)}.json"
         plan.write_text(json.dumps(self.plan(**fields)))
         with open(self.log, "ab") as log:

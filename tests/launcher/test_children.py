@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,10 @@ def test_environment_stdio_and_descriptors_given(triage: Any, tmp_path: Path) ->
     control = triage.start()
     control.do("file", name="given", path=str(tmp_path / "given"))
     control.do("hold", name="web-1.socket", fd="given")
-    code = "import os; print(sorted(os.listdir('/proc/self/fd')), os.environ, os.getpid(), os.getsid(0)); os.write(3, b'x')"
+    code = (
+        "import os; print(sorted(os.listdir('/proc/self/fd')), os.environ, os.getpid(), os.getsid(0));"
+        "os.write(3, b'x')"
+    )
     env = {"PATH": "/bin", "LISTEN_FDS": "1", "TRIAGE_INSTANCE": "forged"}
     started = control.python("web-1", code, give={"3": "web-1.socket"}, env=env, stdout="pipe")
     text = control.do("read", name="web-1.stdout", least=1 << 20)["text"]
@@ -177,12 +181,10 @@ def test_user_is_changed_and_still_dies_with_the_launcher(triage: Any) -> None:
 
 def test_grandchildren_and_daemons_end_with_their_instance_only(triage: Any) -> None:
     control = triage.start()
-    control.python("web-1", GRANDCHILD, stdout="pipe")
-    control.python("web-2", DAEMON, stdout="pipe")
-    control.python("web-3", DAEMON, stdout="pipe")
-    below = {
-        name: int(control.do("read", name=f"{name}.stdout", least=2)["text"]) for name in ("web-1", "web-2", "web-3")
-    }
+    below = {}
+    for name, code in (("web-1", GRANDCHILD), ("web-2", DAEMON), ("web-3", DAEMON)):
+        control.python(name, code, stdout="pipe")
+        below[name] = int(control.do("read", name=f"{name}.stdout", least=2)["text"])
     control.do("signal", args=["web-1", signal.SIGTERM])
     control.do("signal", args=["web-2", signal.SIGTERM])
     triage.gone(below["web-1"], below["web-2"])
@@ -218,9 +220,8 @@ def test_no_zombie_and_no_descriptor_is_left_after_fifty(triage: Any) -> None:
 
 def test_a_socket_is_shut_down_when_its_instance_ends(triage: Any) -> None:
     control = triage.start()
-    listener = control.do("listen", args=[{"name": "x", "kind": "tcp", "host": "127.0.0.1", "port": 0}])["result"]
-    import socket
-
+    address = {"name": "x", "kind": "tcp", "host": "127.0.0.1", "port": 0}
+    listener = control.do("listen", args=[address])["result"]
     control.do("fetch", name=listener["sockets"][0])
     control.do("hold", name="web-1.socket", fd=listener["sockets"][0])
     control.do("fetch", name=listener["sockets"][1])

@@ -51,7 +51,8 @@ def test_addresses_come_and_go(triage: Any) -> None:
     listener = control.do("listen", args=[TCP])["result"]
     socket.create_connection(("127.0.0.1", listener["port"])).close()
     again = {**TCP, "name": "two", "port": listener["port"]}
-    assert f"127.0.0.1:{listener['port']} is in use by triage" in control.do("listen", args=[again])["refused"]
+    said = control.do("listen", args=[again])["refused"]
+    assert said == f"127.0.0.1:{listener['port']} is in use by triage (pid {triage.pid})"
     assert "is taken" in control.do("listen", args=[TCP])["refused"]
     control.do("unlisten", args=["http"])
     with socket.socket() as sock:
@@ -86,10 +87,11 @@ def test_unix_sockets_replace_a_stale_file_only(triage: Any, tmp_path: Path) -> 
     assert triage.launch(listen=[same], data_dir=str(tmp_path / "other")).wait(30) == 1
     assert triage.log.read_text().splitlines()[-1] == f"unix:{path} is in use by triage (pid {first})"
     (tmp_path / "file").write_text("mine")
-    said = control.do("listen", args=[{"name": "f", "kind": "unix", "path": str(tmp_path / "file")}])["refused"]
+    other = {"name": "f", "kind": "unix", "path": str(tmp_path / "file")}
+    said = control.do("listen", args=[other])["refused"]
     assert "it is not a socket" in said and (tmp_path / "file").read_text() == "mine"
-    long = control.do("listen", args=[{"name": "f", "kind": "unix", "path": str(tmp_path / ("x" * 120))}])["refused"]
-    assert "107 bytes" in long
+    other["path"] = str(tmp_path / ("x" * 120))
+    assert "107 bytes" in control.do("listen", args=[other])["refused"]
     control.bye()
     triage.until(lambda: not path.exists())
 

@@ -56,9 +56,7 @@ class ByHash(Pool):
 
     def rebuild(self, candidates: Sequence[Candidate]) -> None:
         super().rebuild(candidates)
-        wanted = [
-            (each.name, min(max(round(POINTS * each.weight), 1), _MOST_POINTS)) for each in self._active
-        ]
+        wanted = [(each.name, min(max(round(POINTS * each.weight), 1), _MOST_POINTS)) for each in self._active]
         if wanted != list(self._places):
             self._lay_out(wanted)
         self._loads = {each: self._loads.get(each, 0) for each in self._active}
@@ -87,9 +85,7 @@ class ByHash(Pool):
         total = sum(self._weights)
         self._share = [BOUND * weight / total for weight in self._weights]
 
-    def pick(
-        self, now: float, key: bytes | None = None, exclude: Collection[Candidate] = ()
-    ) -> Candidate | None:
+    def pick(self, now: float, key: bytes | None = None, exclude: Collection[Candidate] = ()) -> Candidate | None:
         """Without a key (a request without the cookie or header) the place is random."""
         if self._size < 2:
             picked = self._pick_only(exclude)

@@ -50,9 +50,7 @@ class Balancer(Protocol):
         """The instances that are admitting now; called when the set, a weight or an admission changes."""
         ...
 
-    def pick(
-        self, now: float, key: bytes | None = None, exclude: Collection[Candidate] = ()
-    ) -> Candidate | None:
+    def pick(self, now: float, key: bytes | None = None, exclude: Collection[Candidate] = ()) -> Candidate | None:
         """A candidate with a free slot that is not in `exclude`, or None. `key` is what `hash` goes by."""
         ...
 

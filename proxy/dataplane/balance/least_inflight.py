@@ -22,9 +22,7 @@ WINDOW: Final = 16
 class LeastInflight(Pool):
     __slots__ = ()
 
-    def pick(
-        self, now: float, key: bytes | None = None, exclude: Collection[Candidate] = ()
-    ) -> Candidate | None:
+    def pick(self, now: float, key: bytes | None = None, exclude: Collection[Candidate] = ()) -> Candidate | None:
         size = self._size
         if size < 2:
             return self._pick_only(exclude)

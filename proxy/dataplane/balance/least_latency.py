@@ -47,9 +47,7 @@ class LeastLatency(Pool):
         self._trying.intersection_update(self._active)
         self._failing = {each: self._failing[each] for each in self._active if each in self._failing}
 
-    def pick(
-        self, now: float, key: bytes | None = None, exclude: Collection[Candidate] = ()
-    ) -> Candidate | None:
+    def pick(self, now: float, key: bytes | None = None, exclude: Collection[Candidate] = ()) -> Candidate | None:
         size = self._size
         if size < 2:
             return self._pick_only(exclude)
@@ -72,11 +70,9 @@ class LeastLatency(Pool):
         if not second.ewma_at:
             return self._try(second, now)
         weights = self._weights
-        if (first.ewma * exp((first.ewma_at - now) / DECAY) + FLOOR) * (first.inflight + 1) * weights[
-            other
-        ] <= (second.ewma * exp((second.ewma_at - now) / DECAY) + FLOOR) * (second.inflight + 1) * weights[
-            one
-        ]:
+        if (first.ewma * exp((first.ewma_at - now) / DECAY) + FLOOR) * (first.inflight + 1) * weights[other] <= (
+            second.ewma * exp((second.ewma_at - now) / DECAY) + FLOOR
+        ) * (second.inflight + 1) * weights[one]:
             return first
         return second
 

@@ -30,9 +30,7 @@ class Pool:
         self._refresh_at = inf
 
     def __repr__(self) -> str:
-        shown = ", ".join(
-            f"{each.name}×{weight:g}" for each, weight in zip(self._active, self._weights, strict=True)
-        )
+        shown = ", ".join(f"{each.name}×{weight:g}" for each, weight in zip(self._active, self._weights, strict=True))
         return f"<{type(self).__name__} {shown or 'empty'}>"
 
     def rebuild(self, candidates: Sequence[Candidate]) -> None:

@@ -32,9 +32,7 @@ class RoundRobin(Pool):
         self._next = int(random() * self._size)
         self._turns = []
 
-    def pick(
-        self, now: float, key: bytes | None = None, exclude: Collection[Candidate] = ()
-    ) -> Candidate | None:
+    def pick(self, now: float, key: bytes | None = None, exclude: Collection[Candidate] = ()) -> Candidate | None:
         size = self._size
         if size < 2:
             return self._pick_only(exclude)

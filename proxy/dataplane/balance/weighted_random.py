@@ -27,9 +27,7 @@ class WeightedRandom(Pool):
         super()._refresh(now)
         self._sums = list(accumulate(self._weights))
 
-    def pick(
-        self, now: float, key: bytes | None = None, exclude: Collection[Candidate] = ()
-    ) -> Candidate | None:
+    def pick(self, now: float, key: bytes | None = None, exclude: Collection[Candidate] = ()) -> Candidate | None:
         size = self._size
         if size < 2:
             return self._pick_only(exclude)

@@ -1,0 +1,141 @@
+"""What a finished request leaves behind: counts, a record, and a note of each attempt that mattered."""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_right
+from typing import TYPE_CHECKING
+
+from proxy.faults import Fault
+from proxy.link.histogram import EDGES
+from proxy.link.messages import Attempt, Record
+from proxy.wire.request import METHODS, for_the_log
+
+if TYPE_CHECKING:
+    from proxy.dataplane.exchange import Exchange
+
+monotonic = time.monotonic
+
+
+def account(exchange: Exchange, now: float) -> None:
+    """Count and record. Runs once for every request: what a plain one does not need is skipped."""
+    worker, app, instance, fault = exchange.worker, exchange.app, exchange.last_instance, exchange.fault
+    began, head_at, sent_at = exchange.began, exchange.head_at, exchange.sent_at
+    total = now - began
+    head = exchange.head_done - began
+    waited = head + exchange.queue_time + exchange.connect_time + exchange.tls_time + exchange.upload_time
+    wait = 0.0
+    wait_us: int | None = None
+    body_us: int | None = None
+    if sent_at:
+        wait = (head_at or now) - (exchange.asked_at or sent_at)
+        if wait < 0.0:
+            wait = 0.0  # an early answer
+        waited += wait
+        wait_us = int(wait * 1e6)
+        if head_at:
+            body_us = 0
+            if not exchange.at_once:
+                waited += now - head_at
+                body_us = int((now - head_at) * 1e6)
+    own = total - waited if total > waited else 0.0
+    tally = instance.tally if instance is not None else worker.tally(app)
+    tally.dirty = True
+    tally.requests += 1
+    status = exchange.status
+    tally.classes[status // 100 - 1 if 100 <= status < 600 else 5] += 1
+    tally.bytes_in += exchange.bytes_in
+    tally.bytes_out += exchange.bytes_out
+    tally.total[bisect_right(EDGES, total)] += 1
+    tally.total_sum += total
+    tally.own_sum += own
+    if head_at:
+        tally.wait[bisect_right(EDGES, wait)] += 1
+        tally.wait_sum += wait
+    name = ""
+    if fault is not None:
+        name = fault.name
+        tally.fault(name)
+        if fault.status == 499:
+            exchange.status = status = 499
+    method = exchange.method
+    record = Record(
+        exchange.id.decode(),
+        worker.wall + began,
+        worker.column,
+        app.name if app is not None else "",
+        instance.name if instance is not None else "",
+        exchange.client_ip or exchange.client.peer,
+        METHODS[method][0] if method in METHODS else method.decode("latin-1"),
+        exchange.fields.host_field.decode("latin-1"),
+        exchange.target.decode("latin-1"),
+        status,
+        name,
+        exchange.bytes_in,
+        exchange.bytes_out,
+        int(head * 1e6) if head else 0,
+        int(exchange.queue_time * 1e6) if exchange.queue_time else None,
+        int(exchange.connect_time * 1e6) if exchange.connect_time else None,
+        int(exchange.tls_time * 1e6) if exchange.tls_time else None,
+        wait_us,
+        body_us,
+        int(total * 1e6),
+        int(own * 1e6),
+        worker.lag_us,
+        exchange.tries,
+        exchange.reused,
+        int(exchange.idle_time * 1e6) if exchange.reused else None,
+    )
+    fields = exchange.fields
+    if fields.request_id:
+        record.client_request_id = fields.request_id[:128].decode("ascii", "replace")
+    if fields.traceparent:
+        record.trace = fields.traceparent[3:35].decode()
+    if name or exchange.attempts or exchange.tunnel:
+        _tell_more(record, exchange)
+    worker.flight.add(record)
+    log = worker.log
+    if log is not None:
+        if log.format == "combined":
+            record.user_agent, record.referer = for_the_log(b"\n" + fields.kept)
+        log.add(record)
+    if name or (total > worker.slow and not exchange.tunnel):
+        worker.kept.add(record, now)
+
+
+def note(exchange: Exchange, fault: Fault | None, detail: str, now: float) -> None:
+    """Write this attempt down."""
+    if exchange.attempts is None:
+        exchange.attempts = []
+    since = exchange.asked_at or exchange.sent_at
+    exchange.attempts.append(
+        Attempt(
+            exchange.instance.name if exchange.instance else "",
+            fault.name if fault else "",
+            detail,
+            exchange.reused,
+            _us(exchange.idle_time) if exchange.reused else None,
+            None if exchange.reused else _us(exchange.connect_time),
+            _us(exchange.tls_time) if exchange.tls_time else None,
+            _us((exchange.head_at or now) - since) if since else None,
+            exchange.sent,
+            exchange.status,
+        )
+    )
+
+
+def _tell_more(record: Record, exchange: Exchange) -> None:
+    """What is worth a line only where something happened."""
+    if exchange.attempts and exchange.fault is None and exchange.last_instance is not None:
+        exchange.instance = exchange.last_instance
+        note(exchange, None, "", exchange.head_at or monotonic())
+        exchange.instance = None
+    record.attempts = exchange.attempts
+    record.detail = "; ".join(filter(None, (exchange.detail, exchange.not_again)))
+    record.sent = exchange.sent
+    record.replayable = exchange.replay is not None or not exchange.bytes_in
+    record.tunnel = exchange.tunnel
+
+
+def _us(seconds: float) -> int:
+    return int(seconds * 1e6)
