@@ -3,6 +3,7 @@
 exchange    one request and its response        client    the connection it came on: framing, keep-alive, tunnels
 app         routes, limits and queue of an app  upstream  a connection to an instance: framing, reuse
 instance    slots, pool, what was learned       balance/  which instance
+adaptive    slots that follow what an instance can take
 answers     what Triage answers itself          retries   whether a request is sent again
 listen      accepting: TCP, TLS, PROXY          wheel     one timer wheel for all deadlines
 worker      the table in force, shared state    link      control's messages, in and out

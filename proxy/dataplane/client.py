@@ -292,21 +292,26 @@ class ClientConnection(asyncio.Protocol):
         return rest
 
     def _hold_head(self, data: bytes, fed: int, parser: httptools.HttpRequestParser | None, now: float) -> None:
-        """Half a head: let llhttp see it already, so that garbage is refused at once. Raises HeadError."""
+        """Half a head: let llhttp see it already, so that garbage is refused at once. Raises HeadError.
+
+        Only once the request line is whole: what is wrong with that one is ours to say, the same however it is cut.
+        """
         settings = self.worker.settings
-        if len(data) >= settings.head_limit:
-            raise HeadError(faults.HEAD_TOO_LARGE, f"no end within {settings.head_limit} bytes")
-        line_end = data.find(b"\n")
-        if line_end >= 0:
+        if data.find(b"\n") >= 0:
+            if len(data) >= settings.head_limit:
+                raise HeadError(faults.HEAD_TOO_LARGE, f"no end within {settings.head_limit} bytes")
             request.read_line(data, settings.target_limit)
+            if parser is None:
+                parser = request.new_parser()
+            request.check(data[fed:], parser)
+            self.parser = parser
+            self.mark = len(data)
         elif len(data) > settings.target_limit + 32:
             raise HeadError(faults.TARGET_TOO_LONG, f"more than {settings.target_limit} bytes")
-        if parser is None:
-            parser = request.new_parser()
+        elif not (32 < data[0] < 127 or data[0] == 13):
+            raise HeadError(faults.BAD_REQUEST, "no HTTP: the first byte begins no method", offset=0)
+        if not self.held and fed == 0:
             self.worker.wheel.arm(self, (self.head_began or now) + settings.head_timeout)
-        request.check(data[fed:], parser)
-        self.parser = parser
-        self.mark = len(data)
         self.held = data
 
     def _absolute(self, exchange: Exchange, method: bytes, target: bytes, fields: Fields) -> None:

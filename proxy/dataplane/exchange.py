@@ -430,7 +430,10 @@ class Exchange:
         self.instance = self.conn = None
         instance.give()
         failed = self.status >= 500
-        app.balancer.done(instance, now, self.head_at - (self.asked_at or self.sent_at), failed)
+        wait = self.head_at - (self.asked_at or self.sent_at)
+        app.balancer.done(instance, now, wait, failed)
+        if instance.adaptive is not None:
+            instance.slots = instance.adaptive.answered(wait, instance.inflight + 1)
         instance.good += 1
         if failed:
             self.fault = faults.APP_ERROR

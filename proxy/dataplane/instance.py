@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from proxy.dataplane.adaptive import Gradient
 from proxy.dataplane.balance import ramp
 from proxy.dataplane.tally import Tally
 from proxy.faults import Blame, Fault
@@ -40,7 +41,8 @@ class Instance:
         self.row = spec.row
         self.weight = spec.weight
         self.backup = spec.backup
-        self.slots = spec.slots
+        self.adaptive = Gradient() if app.spec.adaptive else None
+        self.slots = self.adaptive.limit if self.adaptive is not None else spec.slots
         self.own = 0
         self.tunnels = 0
         self.ewma = 0.0
@@ -73,7 +75,11 @@ class Instance:
         self.spec = spec
         self.weight = spec.weight
         self.backup = spec.backup
-        self.slots = spec.slots
+        if not self.app.spec.adaptive:
+            self.adaptive = None
+        elif self.adaptive is None:
+            self.adaptive = Gradient()
+        self.slots = self.adaptive.limit if self.adaptive is not None else spec.slots
 
     # --- slots ------------------------------------------------------------------------------------
 
@@ -158,6 +164,8 @@ class Instance:
             return
         if fault.blame is Blame.YES:
             self.streak += 1
+            if self.adaptive is not None:
+                self.slots = self.adaptive.failed()
         self.news[fault.name] = self.news.get(fault.name, 0) + 1
         self.app.worker.learned(self)
 

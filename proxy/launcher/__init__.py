@@ -1,4 +1,4 @@
-"""The launcher: the process that must not die. It holds sockets, children, output, the ledger; control decides.
+"""The launcher: the process that must not die. It holds sockets, children, output, ledger; control decides.
 
 __main__   entry: plan in, exit code out          launcher   start, signals, time, end: start reading here
 loop       waits for descriptors and moments      control    control's start, silence, death and messages

@@ -28,11 +28,17 @@ def main(argv: list[str]) -> int:
         launcher = Launcher(plan, log)
         launcher.begin()
     except (CannotListen, record.InUse, OSError, ValueError, IndexError) as error:
-        print(error, file=sys.stderr)
+        print(_said(error), file=sys.stderr)
         return 1
     code = launcher.run()
     os.close(lock)
     return code
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _close_on_exec() -> None:

@@ -232,9 +232,9 @@ class Children:
     def end_orphans(self, *, all_of_them: bool = False) -> bool:
         """Kill adopted processes whose child has ended; True when there was one. Their children come up next.
 
-        One belongs to the child whose session it is in, or whose marker it was started with. Neither can be seen
-        of a daemon that cleared its environment, nor of another user's without CAP_SYS_PTRACE: that one is left,
-        and reaped when it ends. So is what was never ours (`docker exec` beside PID 1)."""
+        One belongs to the child whose session it is in, or whose marker it was started with. Neither can be
+        seen of a daemon that cleared its environment, nor of another user's without CAP_SYS_PTRACE: that one is
+        left, and reaped when it ends. So is what was never ours (`docker exec` beside PID 1)."""
         found = False
         horizon = time.monotonic() - REMEMBERED
         self._ended_sessions = {pid: at for pid, at in self._ended_sessions.items() if at > horizon}

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 INSTANCE: Final = "TRIAGE_INSTANCE"
 LAUNCHER: Final = "TRIAGE_LAUNCHER"
-"""In every child's environment: the launcher's pid:start. A daemon in a session of its own still carries it."""
+"""In every child's environment: the launcher's pid:start. A daemon with its own session still has it."""
 
 
 class Stat(NamedTuple):
@@ -118,9 +118,9 @@ def end_leftovers(
     """End what a killed launcher left: `children` are its (pid, start), `marker` was in their environment.
 
     A process is taken for one of them when pid and start time match; when the environment it was started with
-    carries the marker; or when it is in the session of one whose leader matches, alive, in this same look. Then
-    only. Goes on until none is found, as they may fork meanwhile, or `within` seconds have passed. Returns
-    (pid, command) of each.
+    carries the marker; or when it is in the session of one that matches, alive, in this same look. Then only.
+    Goes on until none is found, as they may fork meanwhile, or `within` seconds have passed. Returns (pid,
+    command) of each.
     """
     known = dict(children)
     mine = _ancestry()

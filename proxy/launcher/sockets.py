@@ -1,8 +1,8 @@
 """Listening sockets: one plain bind of each address, then one SO_REUSEPORT socket per worker slot, kept.
 
 Always true:
-  - slot 0 of a TCP address is the socket that was bound plainly: so whoever has the address, another Triage too,
-    is found out, and there is no moment in which it is free. It joins the others' group afterwards
+  - slot 0 of a TCP address is the socket that was bound plainly: so whoever has the address, another Triage
+    too, is found out, and there is no moment in which it is free. It joins the others' group afterwards
     (SO_REUSEPORT set after bind, before listen);
   - a socket listens from the start: what connects while no worker accepts waits in its backlog;
   - a Unix socket and an admin address are one socket for all.

@@ -1,7 +1,8 @@
 """A real launcher, and a control that does what the test tells it.
 
-The control is a script that connects with the real client and then obeys one JSON line after another from a Unix
-socket of the test's: `{"do": "spawn", ...}`. Each new control connects again, so the test sees deaths and births.
+The control is a script that connects with the real client and then obeys one JSON line after another from a
+Unix socket of the test's: `{"do": "spawn", ...}`. Each new control connects again, so the test sees deaths and
+births.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -224,13 +225,13 @@ class Triage:
         )
         return plan | fields  # type: ignore[return-value]
 
-    def launch(self, **fields: Any) -> subprocess.Popen[bytes]:
-        code = "import json, sys; from proxy.link.spawn import *; become_launcher(json.load(open(sys.argv[1])))"
+    def launch(self, prefix: Sequence[str] = (), **fields: Any) -> subprocess.Popen[bytes]:
+        code = "import json, sys; from proxy.link import spawn; spawn.become_launcher(json.load(open(sys.argv[1])))"
         plan = self.folder / f"plan-{len(self.all)}.json"
         plan.write_text(json.dumps(self.plan(**fields)))
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [PYTHON, "-c", code, str(plan)],
+                [*prefix, PYTHON, "-c", code, str(plan)],
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
                 stdin=subprocess.DEVNULL,
                 stderr=log,

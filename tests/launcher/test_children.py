@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,7 @@ def test_grandchildren_and_daemons_end_with_their_instance_only(triage: Any) -> 
     triage.gone(below["web-3"])
 
 
+@pytest.mark.slow
 def test_no_zombie_and_no_descriptor_is_left_after_fifty(triage: Any) -> None:
     control = triage.start()
 
@@ -237,3 +239,76 @@ def test_pipe_sizes_stay_within_the_quota() -> None:
     assert [forking.pipe_size(n) for n in (0, 1, 16, 17, 32, 100, 256, 1000)] == [
         1 << 20, 1 << 20, 1 << 20, 1 << 19, 1 << 19, 1 << 17, 1 << 16, 1 << 16,
     ]  # fmt: skip
+
+
+ESCAPED = """
+import os, sys, time
+if os.fork() == 0:
+    os.setsid()
+    code = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    os.execve(sys.executable, [sys.executable, "-c", code], {})
+time.sleep(600)
+"""
+
+
+def cgroup_root() -> str | None:
+    with open("/proc/mounts") as file:
+        for fields in map(str.split, file):
+            if fields[2] == "cgroup2" and os.access(fields[1], os.W_OK):
+                return fields[1]
+    return None
+
+
+@pytest.mark.skipif(cgroup_root() is None, reason="no writable cgroup v2")
+def test_all_in_the_cgroup_ends_with_the_instance(triage: Any) -> None:
+    folder = Path(cgroup_root() or "") / f"triage-test-{os.getpid()}"
+    folder.mkdir()
+    try:
+        control = triage.start()
+        control.python("web-1", ESCAPED, stdout="pipe", cgroup=str(folder))
+        below = int(control.do("read", name="web-1.stdout", least=2)["text"])
+        control.do("signal", args=["web-1", signal.SIGTERM])
+        triage.gone(below)
+        assert "refused" in control.python("web-2", "pass", cgroup=str(folder / "none"))
+    finally:
+        triage.kill()
+        triage.until(lambda: not (folder / "cgroup.procs").read_text())
+        folder.rmdir()
+
+
+UNSHARE = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+
+
+def may_unshare() -> bool:
+    try:
+        return subprocess.run([*UNSHARE, "true"], capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not may_unshare(), reason="no pid namespace may be made")
+def test_as_pid_1_it_ends_its_own_and_reaps_all(triage: Any) -> None:
+    triage.launch(UNSHARE)
+    control = triage.control()
+    assert control.state["pid"] == 1
+    control.python("web-1", DAEMON, stdout="pipe")
+    below = int(control.do("read", name="web-1.stdout", least=2)["text"])
+    control.python("web-2", ESCAPED, stdout="pipe")
+    stranger = int(control.do("read", name="web-2.stdout", least=2)["text"])
+    for name in ("web-1", "web-2"):
+        control.do("signal", args=[name, signal.SIGTERM])
+        control.exit_of(name)
+    count = 0
+
+    def there(pid: int) -> bool:
+        nonlocal count
+        count += 1
+        control.spawn(f"test-{count}", "test", "-e", f"/proc/{pid}", kind="helper")
+        return bool(control.exit_of(f"test-{count}")["code"] == 0)
+
+    triage.until(lambda: not there(below))
+    assert there(stranger)  # it hid: nothing tells whose it was
+    control.spawn("kill", "kill", "-9", str(stranger))
+    triage.until(lambda: not there(stranger))  # reaped
+    control.bye(3)
+    assert triage.wait() == 3

@@ -6,11 +6,14 @@ import os
 import signal
 from typing import Any
 
+import pytest
+
 from proxy.launcher.restarts import Restarts
 
 SLEEP = "import time; time.sleep(600)"
 
 
+@pytest.mark.slow
 def test_a_new_control_gets_the_same_children_and_descriptors(triage: Any, tmp_path: Any) -> None:
     control = triage.start()
     web = control.python("web-1", SLEEP, note={"app": "web", "port": 8000})
@@ -33,6 +36,7 @@ def test_a_new_control_gets_the_same_children_and_descriptors(triage: Any, tmp_p
     assert triage.alive(web["pid"]) and triage.alive(worker["pid"])
 
 
+@pytest.mark.slow
 def test_exits_are_told_until_acknowledged_and_output_survives(triage: Any) -> None:
     control = triage.start()
     code = "import sys; sys.stdin.read(); print('x' * 30000)"
@@ -51,6 +55,7 @@ def test_exits_are_told_until_acknowledged_and_output_survives(triage: Any) -> N
     assert triage.control().state["exits"] == []
 
 
+@pytest.mark.slow
 def test_an_app_may_write_while_no_control_is_there(triage: Any) -> None:
     control = triage.start()
     code = "import time\nfor i in range(10**9): print('line', i, flush=True); time.sleep(0.005)"
@@ -63,6 +68,7 @@ def test_an_app_may_write_while_no_control_is_there(triage: Any) -> None:
     assert triage.alive(web["pid"])
 
 
+@pytest.mark.slow
 def test_three_quick_deaths_make_the_next_fresh(triage: Any) -> None:
     control = triage.start()
     web = control.python("web-1", SLEEP)
@@ -87,6 +93,7 @@ def test_restart_delays_and_freshness() -> None:
     assert [slow.died(now, 6.0) and slow.fresh for now in (0.0, 6.0, 12.0, 18.0)] == [False] * 4
 
 
+@pytest.mark.slow
 def test_a_silent_control_is_killed_and_its_children_stay(triage: Any) -> None:
     control = triage.start()
     web = control.python("web-1", SLEEP)
@@ -97,6 +104,7 @@ def test_a_silent_control_is_killed_and_its_children_stay(triage: Any) -> None:
     assert [row["pid"] for row in after.state["children"]] == [web["pid"]]
 
 
+@pytest.mark.slow
 def test_a_stopped_control_is_killed_too(triage: Any) -> None:
     control = triage.start()
     control.do("ledger")  # one that never spoke has longer
@@ -117,6 +125,7 @@ def test_reload_reaches_control_also_when_it_was_dead(triage: Any) -> None:
         after.event("reload")
 
 
+@pytest.mark.slow
 def test_a_thousand_children_in_one_state(triage: Any) -> None:
     control = triage.start(config_text="#" * 3_000_000)
     for number in range(1000):

@@ -64,6 +64,7 @@ def test_a_second_signal_ends_all_now(triage: Any) -> None:
     triage.gone(web["pid"], daemon["pid"], below, control.pid)
 
 
+@pytest.mark.slow
 def test_the_deadline_ends_all(triage: Any) -> None:
     control = triage.start(grace=-13.0)  # 2 s with the 15 beyond
     web = control.python("web-1", SLEEP)
