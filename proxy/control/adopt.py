@@ -44,11 +44,13 @@ async def adopt(gateway: Gateway, state: State, known: Known) -> int:
     for name, child in children.items():
         if name not in seen:
             adopted += await _adopt_unknown(gateway, child)
-    for pool in gateway.pools.values():
+    for pool in (*gateway.pools.values(), *gateway.leaving):
         for name in pool.app.instances:
             _at_least(gateway, name)
     for record in state["exits"]:
         gateway.on_exit(record)
+    for pool in (*gateway.pools.values(), *gateway.leaving):
+        pool.begin()
     return adopted
 
 

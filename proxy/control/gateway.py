@@ -80,7 +80,6 @@ class Gateway:
         self.records = RecordStore(age=config.keep.requests)
         self.counters = Counters()
         self.apps: dict[str, AppState] = {}
-        self.listeners: list[Listener] = []
         self.stopping = False
         self.lag = 0.0
         """How late this loop's last tick came, in seconds."""
@@ -134,6 +133,11 @@ class Gateway:
     def workers(self) -> list[WorkerState]:
         """By slot."""
         return list(self._workers.states.values())
+
+    @property
+    def listeners(self) -> list[Listener]:
+        """Where clients connect, as it really is."""
+        return self._workers.listeners
 
     @property
     def output_lost(self) -> int:
@@ -275,14 +279,12 @@ class Gateway:
         for name in changes.changed:
             self.pools[name].configure(config.apps[name])
         for name in changes.added:
-            self.add_app(name)
+            self.add_app(name).begin()
         _, close = reload.listeners(config.gateway.listen, self.listeners)
         if opened or close:
             await self._workers.listen([one for one in [*self.listeners, *opened] if one["name"] not in close])
-            self.listeners = self._workers.listeners
         self.changed()
         await self._workers.resize(worker_count(config.gateway))
-        self.listeners = self._workers.listeners
         for name in close:
             await self.launcher.unlisten(name)
         said = "; ".join(lines) if lines else "nothing differs"
@@ -290,11 +292,10 @@ class Gateway:
         return ReloadResult(True, [], lines, waits)
 
     def add_app(self, name: str, row: int = -1) -> Pool:
-        """An app of the config, and its pool."""
+        """An app of the config, and its pool, which is yet to `begin`."""
         state = AppState(name, self.config.apps[name], self.app_rows.take() if row < 0 else row)
         self.apps[name] = state
         pool = self.pools[name] = Pool(self.shared, state)
-        pool.wake()
         self.changed()
         return pool
 

@@ -101,7 +101,7 @@ async def _build(launcher: Launcher, state: State, log: Log) -> Gateway:
     )
     gateway.secret = reload.secret(Path(plan["data_dir"]))
     gateway.pages = await asyncio.to_thread(reload.pages, config.gateway.error_pages)
-    gateway.listeners = state["listeners"]
+    gateway.worker_set.listeners = state["listeners"]
     gateway.worker_set.drain_limit = config.gateway.timeouts.drain
     gateway.worker_set.tls = {one.text for one in config.gateway.listen if one.tls}
     gateway.watch_names()

@@ -53,8 +53,13 @@ class Pool:
         self._wake = asyncio.Event()
         self._said_empty = False
         self._removed = False
-        self._loop_task = asyncio.get_running_loop().create_task(self._reconcile_loop(), name=f"pool {app.name}")
+        self._loop_task: asyncio.Task[None] | None = None
         self._set_wanted()
+
+    def begin(self) -> None:
+        """Start what is missing; after what runs already was taken over."""
+        self._wake.set()
+        self._loop_task = asyncio.get_running_loop().create_task(self._reconcile_loop(), name=f"pool {self.app.name}")
 
     # --- what others ask for -------------------------------------------------------------------------
 
@@ -88,11 +93,12 @@ class Pool:
         """Wait until no instance is left."""
         while self._tasks:
             await asyncio.wait(list(self._tasks.values()))
-        self._loop_task.cancel()
+        if self._loop_task is not None:
+            self._loop_task.cancel()
 
     async def close(self) -> None:
         """Let go of tasks without touching an instance (control ends, instances go on)."""
-        tasks = [self._loop_task, *self._tasks.values()]
+        tasks = [*self._tasks.values(), *([self._loop_task] if self._loop_task else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -270,6 +276,8 @@ class Pool:
 
     async def _reconcile(self) -> None:
         process = self.config.process
+        if self.shared.stopping:
+            self._sync_addresses()
         current = generation(process) if process else ""
         members = [
             Member(state.name, self._lifecycle(state), self._is_current(state.name, current), _order(state))
@@ -346,7 +354,7 @@ class Pool:
         self.wake()
 
     def _sync_addresses(self) -> None:
-        wanted = {} if self._removed else {name_of(one): one for one in self.config.addresses}
+        wanted = {} if self._removed or self.shared.stopping else {name_of(one): one for one in self.config.addresses}
         for name, runner in self.runners.items():
             if isinstance(runner, AddressRunner):
                 address = wanted.pop(name, None)
@@ -355,7 +363,7 @@ class Pool:
                 if address is not None and address.url == runner.address.url:
                     runner.update(address)
                 else:
-                    runner.leave("it left the config")
+                    runner.leave("Triage stops" if self.shared.stopping else "it left the config")
         for address in wanted.values():
             state = fresh(self.app.name, address, self.shared.rows.take())
             self.app.instances[state.name] = state

@@ -158,7 +158,7 @@ def test_draining_waits_for_requests_and_cuts_at_the_limit(triage: Start) -> Non
     answers: dict[str, tuple[int, str]] = {}
 
     def ask(path: str) -> None:
-        answers[path] = gateway.get(path, port)
+        answers[path] = gateway.get(path, port, "POST")
 
     threads = [threading.Thread(target=ask, args=(path,)) for path in ("/slow?1", "/slow?20")]
     for thread in threads:
