@@ -39,9 +39,7 @@ def get(
     try:
         connection.request(method, target, body=content, headers=fields or {})
         response = connection.getresponse()
-        return Answer(
-            response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
-        )
+        return Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
     except http.client.HTTPException as error:
         raise OSError(f"no answer: {error!r}") from error
     finally:

@@ -162,8 +162,7 @@ def errors(measured: Sequence[Measured]) -> list[str]:
         if each.error:
             found.setdefault((each.work, each.peer), []).append(each.error.splitlines()[0])
     return [
-        f"{peer}, {WORKS[work].title}: {said[0]} ({len(said)} of its rounds)"
-        for (work, peer), said in found.items()
+        f"{peer}, {WORKS[work].title}: {said[0]} ({len(said)} of its rounds)" for (work, peer), said in found.items()
     ]
 
 
@@ -195,17 +194,13 @@ def chosen(known: dict[str, T], names: str | None) -> list[T]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each run")
     parser.add_argument("--only", metavar="WORKS", help=f"of {', '.join(WORKS)}")
     parser.add_argument("--peers", metavar="PEERS", help=f"of {', '.join(PEERS)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every run's figures there")
-    parser.add_argument(
-        "--write", action="store_true", help=f"put the table into {DOCUMENT.relative_to(REPOSITORY)}"
-    )
+    parser.add_argument("--write", action="store_true", help=f"put the table into {DOCUMENT.relative_to(REPOSITORY)}")
     told = parser.parse_args()
     peers, works = chosen(PEERS, told.peers), chosen(WORKS, told.only)
     for peer in peers:
@@ -216,9 +211,7 @@ def main() -> int:
     wrong = "".join(f"\n\nError: {line}." for line in errors(measured))
     print(f"\n{table.plain(HEAD, found)}{wrong}\n\n{made}")
     if told.json:
-        told.json.write_text(
-            json.dumps({"made": made, "runs": [asdict(each) for each in measured]}, indent=1)
-        )
+        told.json.write_text(json.dumps({"made": made, "runs": [asdict(each) for each in measured]}, indent=1))
     if told.write:
         table.put(DOCUMENT, "bench", f"{table.markdown(HEAD, found)}{wrong}\n\n{made}")
     return 1 if not measured or any(each.error for each in measured) else 0

@@ -39,17 +39,26 @@ class Gateway:
 
     def worker(self) -> int:
         """The pid of its one worker."""
-        found = self.pids(WORKER)
-        if len(found) != 1:
-            raise Failed(f"{len(found)} processes are named {WORKER}, not one")
-        return found[0]
+        return self._one(WORKER)
 
     def control(self) -> int:
         """The pid of control."""
-        found = self.pids(CONTROL)
+        return self._one(CONTROL)
+
+    def _one(self, role: str) -> int:
+        found = self.pids(role)
         if len(found) != 1:
-            raise Failed(f"{len(found)} processes are named {CONTROL}, not one")
+            names = ", ".join(f"{procs.name_of(pid)} ({pid})" for pid in self.pids())
+            raise Failed(f"{len(found)} processes are named {role}, not one; there are {names}")
         return found[0]
+
+    def cpu(self) -> dict[str, float]:
+        """CPU seconds so far, by the names of its processes."""
+        found: dict[str, float] = {}
+        for pid in self.pids():
+            name = procs.name_of(pid)
+            found[name] = found.get(name, 0.0) + procs.cpu_seconds([pid])
+        return found
 
     def metrics(self, name_holds: str) -> dict[str, float]:
         """Series of /metrics whose name holds this, by name and labels."""
@@ -62,6 +71,10 @@ class Gateway:
                 series, _, value = line.rpartition(" ")
                 found[series] = float(value)
         return found
+
+    def said(self, lab: Lab) -> str:
+        """The last lines of its own log."""
+        return lab.said(self.process)
 
     def running(self) -> Running:
         """The same, as a peer of the benchmark."""
@@ -115,9 +128,7 @@ class Watch:
         """Median bytes in the second and in the last fifth of the time watched; the first is for filling."""
         sizes = [size for _, size in self.samples]
         fifth = max(1, len(sizes) // 5)
-        return int(statistics.median(sizes[fifth : 2 * fifth] or sizes)), int(
-            statistics.median(sizes[-fifth:])
-        )
+        return int(statistics.median(sizes[fifth : 2 * fifth] or sizes)), int(statistics.median(sizes[-fifth:]))
 
 
 def flat(before: int, after: int) -> bool:

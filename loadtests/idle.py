@@ -105,7 +105,10 @@ def main() -> int:
     if "triage" in names:
         of_triage(report, told.seconds, count, told.tls)
     if "nginx" in names:
-        of_nginx(report, count, told.tls)
+        try:
+            of_nginx(report, count, told.tls)
+        except Failed as error:
+            report.notes.append(f"nginx: no figures: {error}.")
     return report.finish(told)
 
 
@@ -120,16 +123,12 @@ def of_triage(report: Report, rest: float, count: int, tls: int) -> None:
         whole = procs.memory(running.pids())
         for pid in running.pids():
             used = procs.memory([pid])
-            report.rows.append(
-                [f"{procs.name_of(pid)} at rest", f"RSS {mib(used.rss)}, PSS {mib(used.pss)}", ""]
-            )
+            report.rows.append([f"{procs.name_of(pid)} at rest", f"RSS {mib(used.rss)}, PSS {mib(used.pss)}", ""])
         report.rows.append(["all of Triage at rest", f"RSS {mib(whole.rss)}, PSS {mib(whole.pss)}", ""])
         worker = running.worker()
         rss = procs.memory([worker]).rss
         report.check("a worker at rest, RSS", mib(rss), f"< {mib(WORKER_AT_REST)}", rss < WORKER_AT_REST)
-        report.check(
-            "all of Triage at rest, PSS", mib(whole.pss), f"< {mib(ALL_AT_REST)}", whole.pss < ALL_AT_REST
-        )
+        report.check("all of Triage at rest, PSS", mib(whole.pss), f"< {mib(ALL_AT_REST)}", whole.pss < ALL_AT_REST)
         # Serving fills a worker's caches and its fixed memory: that is not the connections' cost.
         run(Plan(port=site.port, rate=2000, seconds=3, connections=64))
         say(f"triage: {count} connections")
@@ -139,9 +138,7 @@ def of_triage(report: Report, rest: float, count: int, tls: int) -> None:
         say(f"triage: {tls} TLS connections")
         each = cost(worker, site.tls_port, tls, tls=True)
         report.rows.append(["triage, an idle TLS connection", f"{each / KIB:.1f} KiB", str(tls)])
-        report.check(
-            "an idle TLS connection", f"{each / KIB:.1f} KiB", f"≤ {EACH_TLS / KIB:g} KiB", each <= EACH_TLS
-        )
+        report.check("an idle TLS connection", f"{each / KIB:.1f} KiB", f"≤ {EACH_TLS / KIB:g} KiB", each <= EACH_TLS)
 
 
 def of_nginx(report: Report, count: int, tls: int) -> None:

@@ -9,6 +9,7 @@ the time and are loaded in turn, with the default balancer; probes of all instan
 from __future__ import annotations
 
 import statistics
+import time
 from typing import Final
 
 from loadtests.bench import Measured, measure
@@ -32,6 +33,7 @@ def main() -> int:
     parser = arguments(__doc__, seconds=4.0, of="of each run")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--instances", type=int, default=1000)
+    parser.add_argument("--rest", type=float, default=5.0, help="seconds without requests, before")
     told = parser.parse_args()
     report = Report("instances", head=("instances", "CPU µs", "requests/s", "p99"))
     work = WORKS["small"]
@@ -43,12 +45,17 @@ def main() -> int:
             site = standing.site(f"triage-{count}")
             config = gateway(site, tls=False) + app("web", addresses(count, port))
             running[count] = start_gateway(lab, site, config)
+        began = time.monotonic()
+        before = {count: each.cpu() for count, each in running.items()}
+        time.sleep(told.rest)
+        for count, each in running.items():
+            spent = {role: cpu - before[count].get(role, 0.0) for role, cpu in each.cpu().items()}
+            shares = ", ".join(f"{role} {cpu / (time.monotonic() - began):.1%}" for role, cpu in spent.items())
+            report.notes.append(f"{count} instances without requests, share of a core: {shares}.")
         runs: dict[int, list[Measured]] = {count: [] for count in running}
         for round_ in range(-1, told.rounds):
             for count, each in running.items():
-                found = measure(
-                    each.running(), work, round_, told.seconds if round_ >= 0 else 2.0, lab.folder
-                )
+                found = measure(each.running(), work, round_, told.seconds if round_ >= 0 else 2.0, lab.folder)
                 if found.error:
                     raise Failed(f"{count} instances: {found.error}")
                 if round_ >= 0:

@@ -339,9 +339,7 @@ def main() -> int:
     print(f"{len(result.due)} requests in {lasted:.1f} s: {dict(result.counts())}")
     print(
         "good, ms:",
-        ", ".join(
-            f"p{share * 100:g} {percentile(good, share) * 1e3:.2f}" for share in (0.5, 0.9, 0.99, 0.999)
-        ),
+        ", ".join(f"p{share * 100:g} {percentile(good, share) * 1e3:.2f}" for share in (0.5, 0.9, 0.99, 0.999)),
     )
     print(
         f"this generator: {(time.process_time() - cpu) / max(1, len(result.due)) * 1e6:.1f} µs a request, "

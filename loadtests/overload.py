@@ -114,17 +114,13 @@ def main() -> int:
     return report.finish(told)
 
 
-def phase(
-    report: Report, times: int, result: Result, seconds: float, normal_p99: float, watch: Watch
-) -> None:
+def phase(report: Report, times: int, result: Result, seconds: float, normal_p99: float, watch: Watch) -> None:
     """The limits of one phase."""
     limit = QUEUE_TIMEOUT + 2 * normal_p99
     p99 = percentile(result.good(0.0, seconds), 0.99)
     report.check(f"{times}x: p99 of the good", ms(p99), f"≤ {ms(limit)}", p99 <= limit)
     before, after = watch.growth()
-    report.check(
-        f"{times}x: memory flat", f"{mib(before)} → {mib(after)}", "+5 % + 2 MiB", flat(before, after)
-    )
+    report.check(f"{times}x: memory flat", f"{mib(before)} → {mib(after)}", "+5 % + 2 MiB", flat(before, after))
     if times > 1:
         full = percentile(queue_full(result, seconds), 0.99)
         said = "not said once" if math.isnan(full) else ms(full)

@@ -41,8 +41,7 @@ class Report:
             parts.append(draw(self.head, self.rows))
         if self.checks:
             shown = [
-                (what, measured, limit, "yes" if kept else "MISSED")
-                for what, measured, limit, kept in self.checks
+                (what, measured, limit, "yes" if kept else "MISSED") for what, measured, limit, kept in self.checks
             ]
             parts.append(draw(("limit", "measured", "aim", "kept"), shown))
         command = shlex.join(["python", "-m", f"loadtests.{self.name}", *sys.argv[1:]])
@@ -60,13 +59,9 @@ class Report:
 
 def arguments(description: str | None, *, seconds: float, of: str) -> argparse.ArgumentParser:
     """The options that every load test has."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=seconds, help=f"{of} (default {seconds:g})")
-    parser.add_argument(
-        "--write", action="store_true", help=f"put the figures into {DOCUMENT.relative_to(REPOSITORY)}"
-    )
+    parser.add_argument("--write", action="store_true", help=f"put the figures into {DOCUMENT.relative_to(REPOSITORY)}")
     return parser
 
 

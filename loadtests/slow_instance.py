@@ -30,14 +30,10 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=500.0, help="requests a second")
     parser.add_argument("--ways", default=",".join(WAYS), help=f"of {', '.join(WAYS)}")
     told = parser.parse_args()
-    report = Report(
-        "slow_instance", head=("one of four", "requests", "hurt", "share", "p50", "p99", "answers")
-    )
+    report = Report("slow_instance", head=("one of four", "requests", "hurt", "share", "p50", "p99", "answers"))
     for way in told.ways.split(","):
         one(way, told.rate, told.seconds, report)
-    report.notes.append(
-        f"{told.rate:g} requests a second, {SERVICE * 1e3:g} ms each; the first {told.seconds:g} s."
-    )
+    report.notes.append(f"{told.rate:g} requests a second, {SERVICE * 1e3:g} ms each; the first {told.seconds:g} s.")
     return report.finish(told)
 
 

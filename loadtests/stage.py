@@ -108,9 +108,7 @@ def start_static(lab: Lab, host: str = "127.0.0.1") -> int:
             small="x" * SMALL,
         )
     )
-    process = lab.start(
-        [program, "-p", folder, "-c", config, "-e", folder / "error.log"], core=lab.generator_core
-    )
+    process = lab.start([program, "-p", folder, "-c", config, "-e", folder / "error.log"], core=lab.generator_core)
     lab.wait_until(lambda: answers(port), process, "origin (nginx)")
     return port
 
@@ -120,9 +118,7 @@ def start_origin(
 ) -> int:
     """An origin of ours (loadtests.origin). Gives its port."""
     port = lab.free_port()
-    argv = python(
-        "loadtests.origin", "--host", host, "--port", str(port), "--delay", str(delay), "--slots", str(slots)
-    )
+    argv = python("loadtests.origin", "--host", host, "--port", str(port), "--delay", str(delay), "--slots", str(slots))
     process = lab.start(argv, core=lab.generator_core if core is None else core)
     lab.wait_until(lambda: answers(port), process, "origin")
     return port
@@ -167,9 +163,7 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
     paths = folder / "cert.pem", folder / "key.pem"
     paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     paths[1].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     paths[1].chmod(0o600)
     return paths

@@ -52,8 +52,7 @@ def largest_lag(running: Gateway) -> float | None:
     series = {
         name: value
         for name, value in running.metrics(LAG).items()
-        if "control" not in name
-        and not any(part in name for part in ("_bucket", "_count", "_sum", "_created"))
+        if "control" not in name and not any(part in name for part in ("_bucket", "_count", "_sum", "_created"))
     }
     largest = {name: value for name, value in series.items() if "max" in name} or series
     return max(largest.values(), default=None)
@@ -61,9 +60,7 @@ def largest_lag(running: Gateway) -> float | None:
 
 def main() -> int:
     parser = arguments(__doc__, seconds=600.0, of="of load")
-    parser.add_argument(
-        "--probe", help=argparse.SUPPRESS
-    )  # the probe's own process: ports, then JSON on stdout
+    parser.add_argument("--probe", help=argparse.SUPPRESS)  # the probe's own process: ports, then JSON on stdout
     told = parser.parse_args()
     if told.probe:
         ports = [int(port) for port in told.probe.split(",")]
@@ -109,13 +106,9 @@ def main() -> int:
         row = [way, str(len(found)), ms(percentile(found, 0.5)), ms(percentile(found, 0.99)), ms(found[-1])]
         report.rows.append(row)
     said = ms(lag) if shown else f"no series with {LAG} in /metrics"
-    report.check(
-        "largest loop lag of the worker, by its own account", said, f"≤ {ms(STALL)}", shown and lag <= STALL
-    )
+    report.check("largest loop lag of the worker, by its own account", said, f"≤ {ms(STALL)}", shown and lag <= STALL)
     report.check("good answers", f"{answered} of {wanted}", "all", answered == wanted)
-    report.notes.append(
-        f"{rate:,.0f} requests a second, half of what it serves to wrk here, for {told.seconds:g} s."
-    )
+    report.notes.append(f"{rate:,.0f} requests a second, half of what it serves to wrk here, for {told.seconds:g} s.")
     return report.finish(told)
 
 

@@ -111,9 +111,7 @@ def manager(site: Site, name: str) -> dict[str, Any]:
                 }
             ],
         },
-        "http_filters": [
-            {"name": "router", "typed_config": {"@type": f"{API}.filters.http.router.v3.Router"}}
-        ],
+        "http_filters": [{"name": "router", "typed_config": {"@type": f"{API}.filters.http.router.v3.Router"}}],
         "access_log": [
             {
                 "name": "file",

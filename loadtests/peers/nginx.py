@@ -22,7 +22,7 @@ worker_processes 1;
 worker_rlimit_nofile 20000;
 pid {site.folder}/nginx.pid;
 error_log {site.folder}/error.log warn;
-events {{ worker_connections 10000; multi_accept on; }}
+events {{ worker_connections 19000; multi_accept on; }}
 http {{
 {TEMPORARY.format(folder=site.folder)}
     log_format timings escape=json '{{"at":"$msec","id":"$request_id","client":"$remote_addr",'

@@ -62,9 +62,7 @@ metrics = true
 
 def app(name: str, ports: Sequence[int | str], more: str = "") -> str:
     """One app with addresses (a port stands for loopback); `more` are further lines of its table."""
-    urls = ", ".join(
-        f'"http://127.0.0.1:{port}"' if isinstance(port, int) else f'"http://{port}"' for port in ports
-    )
+    urls = ", ".join(f'"http://127.0.0.1:{port}"' if isinstance(port, int) else f'"http://{port}"' for port in ports)
     return f"""
 [apps.{name}]
 addresses = [{urls}]

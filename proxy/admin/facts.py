@@ -53,9 +53,9 @@ async def of_request(gateway: Gateway, look: views.Look, record: Record) -> Fact
     bad = app.bad_response
     if bad is not None and bad.id == record.id:
         found.malformed = Malformed(bad.offset, bad.why, bad.data)
-    if record.fault in HANGS | FULL and look.now - found.counts.last <= STILL:
+    if record.fault in HANGS | FULL and look.now - max(found.counts.last, end) <= STILL:
         found.stacks = await _stacks(gateway, look, app, state)
-    found.events = _events(gateway, record.app, end - 5.0, end + 120.0)
+    found.events = _events(gateway, record.app, end - 1.0, end + 120.0)
     return found
 
 
@@ -237,7 +237,7 @@ async def _stacks(gateway: Gateway, look: views.Look, app: AppState, state: Inst
     if state is None or not state.pid:
         running = [one for one in app.instances.values() if one.pid]
         state = max(running, key=lambda one: look.in_flight(one.row), default=None)
-    if state is None or not state.pid or not look.in_flight(state.row):
+    if state is None or not state.pid:
         return ""
     pids = state.usage.pids if state.usage is not None and state.usage.pids else (state.pid,)
     for pid in (state.pid, *[one for one in pids if one != state.pid][:2]):

@@ -1,7 +1,7 @@
 """Who may ask.
 
-Over the Unix socket the kernel says who it is: the owner of data_dir, root, and the group `triage` need no token. Over TCP
-anybody of this machine may connect, and a browser will carry anybody's page here, so besides the token:
+Over the Unix socket the kernel says who it is: the owner of data_dir, root, and the group `triage` need no token.
+Over TCP anybody of this machine may connect, and a browser will carry anybody's page here, so besides the token:
 Host must name this machine or admin.url (against DNS rebinding), Origin must be this very address, and content
 must be JSON, which a foreign page cannot send unasked.
 """

@@ -73,7 +73,7 @@ def _faults(recent: Mapping[str, int]) -> str:
     name = max(recent, key=lambda one: recent[one])
     if len(recent) == 1:
         return f"{units.count(total)} {name} in the last 5 min"
-    return f"{units.count(total)} faults in the last 5 min, most of them {name}"
+    return f"{units.count(total)} faults in the last 5 min, most often {name}"
 
 
 def of_gateway(apps: Sequence[tuple[str, Verdict]], draining: bool) -> Verdict:

@@ -46,11 +46,31 @@ class Meaning(NamedTuple):
 
 _INSTANCE: Final = ("app", "instance")
 METRICS: Final[tuple[Meaning, ...]] = (
-    Meaning("triage_requests_total", "counter", "requests", "Requests answered, by class of status; none: no answer could be sent.", ("app", "instance", "class")),
-    Meaning("triage_faults_total", "counter", "requests", "Requests and attempts that ended in a fault, by its name in docs/faults.md.", ("app", "instance", "fault")),
-    Meaning("triage_request_duration_seconds", "histogram", "seconds", "Whole requests, from the first byte of the head to the last of the response.", _INSTANCE),
-    Meaning("triage_wait_seconds", "histogram", "seconds", "From the last byte of a request to the whole response head: the instance's own time.", _INSTANCE),
-    Meaning("triage_own_seconds", "summary", "seconds", "The gateway's own share of all requests: their time less all waiting.", _INSTANCE),
+    Meaning(
+        "triage_requests_total", "counter", "requests",
+        "Requests answered, by class of status; none: no answer could be sent.",
+        ("app", "instance", "class"),
+    ),
+    Meaning(
+        "triage_faults_total", "counter", "requests",
+        "Requests and attempts that ended in a fault, by its name in docs/faults.md.",
+        ("app", "instance", "fault"),
+    ),
+    Meaning(
+        "triage_request_duration_seconds", "histogram", "seconds",
+        "Whole requests, from the first byte of the head to the last of the response.",
+        _INSTANCE,
+    ),
+    Meaning(
+        "triage_wait_seconds", "histogram", "seconds",
+        "From the last byte of a request to the whole response head: the instance's own time.",
+        _INSTANCE,
+    ),
+    Meaning(
+        "triage_own_seconds", "summary", "seconds",
+        "The gateway's own share of all requests: their time less all waiting.",
+        _INSTANCE,
+    ),
     Meaning("triage_received_bytes_total", "counter", "bytes", "Received from clients.", _INSTANCE),
     Meaning("triage_sent_bytes_total", "counter", "bytes", "Sent to clients.", _INSTANCE),
     Meaning("triage_connects_total", "counter", "connections", "New connections to instances.", _INSTANCE),
@@ -59,26 +79,76 @@ METRICS: Final[tuple[Meaning, ...]] = (
     Meaning("triage_queue_waiting", "gauge", "requests", "Requests that wait for a slot now.", ("app",)),
     Meaning("triage_queue_oldest_seconds", "gauge", "seconds", "How long the oldest of them has waited.", ("app",)),
     Meaning("triage_instances_wanted", "gauge", "instances", "Instances that should be there.", ("app",)),
-    Meaning("triage_instance_lifecycle", "gauge", "", "1 for the state of its lifecycle that the instance is in, 0 for the others.", ("app", "instance", "lifecycle")),
-    Meaning("triage_instance_admission", "gauge", "", "1 for its admission, 0 for the others.", ("app", "instance", "admission")),
+    Meaning(
+        "triage_instance_lifecycle", "gauge", "",
+        "1 for the state of its lifecycle that the instance is in, 0 for the others.",
+        ("app", "instance", "lifecycle"),
+    ),
+    Meaning(
+        "triage_instance_admission", "gauge", "",
+        "1 for its admission, 0 for the others.",
+        ("app", "instance", "admission"),
+    ),
     Meaning("triage_instance_failing", "gauge", "", "1 if it would be ejected but for the cap.", _INSTANCE),
-    Meaning("triage_instance_restarts_total", "counter", "starts", "Starts after the first of its place in the pool.", _INSTANCE),
-    Meaning("triage_instance_cpu_cores", "gauge", "cores", "Cores in use by its processes, over the last second.", _INSTANCE),
+    Meaning(
+        "triage_instance_restarts_total", "counter", "starts",
+        "Starts after the first of its place in the pool.",
+        _INSTANCE,
+    ),
+    Meaning(
+        "triage_instance_cpu_cores", "gauge", "cores",
+        "Cores in use by its processes, over the last second.",
+        _INSTANCE,
+    ),
     Meaning("triage_instance_memory_bytes", "gauge", "bytes", "Memory of its processes (resident).", _INSTANCE),
-    Meaning("triage_instance_output_dropped_bytes_total", "counter", "bytes", "Output that came too fast or in overlong lines, and was dropped.", _INSTANCE),
+    Meaning(
+        "triage_instance_output_dropped_bytes_total", "counter", "bytes",
+        "Output that came too fast or in overlong lines, and was dropped.",
+        _INSTANCE,
+    ),
     Meaning("triage_loop_lag_seconds", "gauge", "seconds", "How late the worker's event loop is now.", ("worker",)),
-    Meaning("triage_loop_lag_max_seconds", "gauge", "seconds", "The largest lag in the last half second.", ("worker",)),
+    Meaning(
+        "triage_loop_lag_max_seconds", "gauge", "seconds",
+        "The largest lag in the last half second.",
+        ("worker",),
+    ),
     Meaning("triage_connections", "gauge", "connections", "Client connections.", ("worker",)),
-    Meaning("triage_accepted_total", "counter", "connections", "Client connections accepted by this worker since it began.", ("worker",)),
-    Meaning("triage_instance_connections", "gauge", "connections", "Connections to instances, idle ones too.", ("worker",)),
+    Meaning(
+        "triage_accepted_total", "counter", "connections",
+        "Client connections accepted by this worker since it began.",
+        ("worker",),
+    ),
+    Meaning(
+        "triage_instance_connections", "gauge", "connections",
+        "Connections to instances, idle ones too.",
+        ("worker",),
+    ),
     Meaning("triage_tunnels", "gauge", "connections", "Upgraded connections (WebSocket).", ("worker",)),
     Meaning("triage_worker_memory_bytes", "gauge", "bytes", "Memory of the worker (resident).", ("worker",)),
-    Meaning("triage_records_dropped_total", "counter", "records", "Records of requests that were counted but not sent to control.", ("worker",)),
-    Meaning("triage_log_lost_total", "counter", "lines", "Lines of the access log that could not be written.", ("worker",)),
-    Meaning("triage_shedding", "gauge", "", "1 while the worker turns connections away for its own sake.", ("worker",)),
+    Meaning(
+        "triage_records_dropped_total", "counter", "records",
+        "Records of requests that were counted but not sent to control.",
+        ("worker",),
+    ),
+    Meaning(
+        "triage_log_lost_total", "counter", "lines",
+        "Lines of the access log that could not be written.",
+        ("worker",),
+    ),
+    Meaning(
+        "triage_shedding", "gauge", "",
+        "1 while the worker turns connections away for its own sake.",
+        ("worker",),
+    ),
     Meaning("triage_records_kept", "gauge", "records", "Records of requests in control's memory."),
-    Meaning("triage_output_lost_bytes_total", "counter", "bytes", "Output of instances that could not be written to its file."),
-    Meaning("triage_control_start_time_seconds", "gauge", "seconds", "Unix time at which control began: its sums began then too."),
+    Meaning(
+        "triage_output_lost_bytes_total", "counter", "bytes",
+        "Output of instances that could not be written to its file.",
+    ),
+    Meaning(
+        "triage_control_start_time_seconds", "gauge", "seconds",
+        "Unix time at which control began: its sums began then too.",
+    ),
     Meaning("triage_build_info", "gauge", "", "1; the labels say which Triage this is.", ("version",)),
 )  # fmt: skip
 MEANINGS: Final = {metric.name: metric for metric in METRICS}
@@ -166,7 +236,7 @@ class _Collector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         snapshot = self._frame.snapshot
-        rows = [(key, snapshot.instance(*key)) for key in snapshot.keys()]
+        rows = [(key, snapshot.instance(*key)) for key in sorted(snapshot.rows)]
         for meaning in METRICS:
             if meaning.type == "histogram":
                 yield _histogram(meaning, rows)

@@ -7,11 +7,14 @@ instance alone counted the kill; a counter of the whole machine that rose makes 
 from __future__ import annotations
 
 import signal
+from collections import deque
 from pathlib import Path
 from typing import Final
 
 from proxy.control.state import Exit
 
+WINDOW: Final = 3
+"""Samples, a second apart."""
 CRASHES: Final = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE})
 """Signals that a process brings upon itself."""
 
@@ -69,17 +72,17 @@ class OomWatch:
     VMSTAT: Final = Path("/proc/vmstat")
 
     def __init__(self) -> None:
-        self._last = self._machine()
+        self._samples: deque[int] = deque([self._machine()], maxlen=WINDOW)
 
     def sample(self) -> None:
-        """Once a second: a kill counts only for exits since."""
-        self._last = self._machine()
+        """Once a second: a kill counts for exits of the next seconds, which may be reported a little later."""
+        self._samples.append(self._machine())
 
     def of_exit(self, by_signal: int | None, ours: bool, cgroup: str = "") -> str:
         """ "certain", "likely" or "no", for a process that ended just now."""
         if cgroup and cgroup_kills(Path(cgroup)) > 0:
             return "certain"
-        if by_signal == signal.SIGKILL and not ours and self._machine() > self._last:
+        if by_signal == signal.SIGKILL and not ours and self._machine() > self._samples[0]:
             return "likely"
         return "no"
 

@@ -281,12 +281,12 @@ class Gateway:
         for name in changes.added:
             self.add_app(name).begin()
         _, close = reload.listeners(config.gateway.listen, self.listeners)
+        for name in close:
+            await self.launcher.unlisten(name)
         if opened or close:
             await self._workers.listen([one for one in [*self.listeners, *opened] if one["name"] not in close])
         self.changed()
         await self._workers.resize(worker_count(config.gateway))
-        for name in close:
-            await self.launcher.unlisten(name)
         said = "; ".join(lines) if lines else "nothing differs"
         self.shared.event("reload", f"reloaded by {by}: {said}", by=by, reason=reason, changes=lines, next_start=waits)
         return ReloadResult(True, [], lines, waits)

@@ -20,7 +20,7 @@ from proxy.control.adopt import adopt
 from proxy.control.gateway import Gateway
 from proxy.control.launcher import Event, Exit, Gone, Launcher, Refused, Reload, Terminate
 from proxy.control.log import Log
-from proxy.control.workers import eventfds
+from proxy.control.workers import ADMIN, eventfds
 from proxy.link import board as boards
 from proxy.link.spawn import State, name_process, read_ledger
 
@@ -28,7 +28,6 @@ Admin = Callable[[Gateway, dict[str, socket.socket]], Awaitable[object]]
 """Starts the admin API on the sockets "admin" and "admin-socket" (those that there are)."""
 
 BOARD: Final = "board"
-ADMIN: Final = ("admin", "admin-socket")
 
 
 def main(fd: int, admin: Admin | None = None) -> int:
@@ -41,7 +40,7 @@ def main(fd: int, admin: Admin | None = None) -> int:
 async def _run(fd: int, admin: Admin | None) -> int:
     launcher, state = await Launcher.connect(fd)
     launcher.beat()
-    log = Log(quiet=state["plan"]["run"])
+    log = Log(state["plan"]["log"], plain=state["plan"]["run"])
     gateway = await _build(launcher, state, log)
     gone = asyncio.Event()
 
@@ -60,7 +59,7 @@ async def _run(fd: int, admin: Admin | None) -> int:
     launcher.on_event = on_event
     started = await admin(gateway, await _admin_sockets(launcher, state)) if admin is not None else None
     await gateway.worker_set.begin(worker_count(gateway.config.gateway), state["listeners"], workers)
-    ticking = asyncio.ensure_future(gateway.ticking())
+    ticking = asyncio.ensure_future(_forever(gateway))
     if state["deaths"]:
         said = f"control was started again ({state['deaths']} deaths so far); what runs was taken over"
         gateway.shared.event("control-restarted", said, deaths=state["deaths"], fresh=state["fresh"])
@@ -79,6 +78,12 @@ async def _run(fd: int, admin: Admin | None) -> int:
     del started
     await gateway.close()
     return 0
+
+
+async def _forever(gateway: Gateway) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(gateway.beating(), name="beat")
+        group.create_task(gateway.ticking(), name="tick")
 
 
 async def _build(launcher: Launcher, state: State, log: Log) -> Gateway:
@@ -101,7 +106,7 @@ async def _build(launcher: Launcher, state: State, log: Log) -> Gateway:
     )
     gateway.secret = reload.secret(Path(plan["data_dir"]))
     gateway.pages = await asyncio.to_thread(reload.pages, config.gateway.error_pages)
-    gateway.worker_set.listeners = state["listeners"]
+    gateway.worker_set.listeners = [one for one in state["listeners"] if one["name"] not in ADMIN]
     gateway.worker_set.drain_limit = config.gateway.timeouts.drain
     gateway.worker_set.tls = {one.text for one in config.gateway.listen if one.tls}
     gateway.watch_names()

@@ -32,6 +32,8 @@ from proxy.link.board import COLUMNS, Board
 from proxy.link.channel import Channel, pair
 from proxy.link.spawn import ChildState, ExitRecord, Listener
 
+ADMIN: Final = ("admin", "admin-socket")
+"""Names of the admin API's listeners: control alone accepts from them."""
 SILENT: Final = 5.0
 STARTING: Final = 30.0
 """A worker that starts may be silent longer: importing takes time on a busy machine."""
@@ -39,9 +41,6 @@ CODE: Final = ("-P", "-m", "proxy.dataplane.run", "3")
 LONGEST_PAUSE: Final = 10.0
 HEALED: Final = 60.0
 """A worker that lived so long died for no reason it started with: its successor starts at once."""
-
-LINGER: Final = 5.0
-"""Seconds that our copy of a socket stays open after the message that carries it was queued."""
 
 OnMessage = Callable[[int, link.ToControl], None]
 
@@ -148,15 +147,16 @@ class Workers:
             self._drain(worker)
 
     async def listen(self, listeners: list[Listener]) -> None:
-        """The listeners from now on; workers are told."""
-        self.listeners = listeners
+        """The listeners from now on; workers are told. The admin API's own are none of theirs."""
+        self.listeners = listeners = [one for one in listeners if one["name"] not in ADMIN]
         wanted = {name for one in listeners for name in one["sockets"]}
         for name in wanted - set(self._sockets):
             self._sockets[name] = await self.launcher.fetch(name)
-        self._tell_listeners()
-        loop = asyncio.get_running_loop()
+        while not all(worker.channel.flushed for worker in self.slots.values() if worker.channel is not None):
+            await asyncio.sleep(0.01)  # a message that waits may carry a socket that is closed here
         for name in set(self._sockets) - wanted:
-            loop.call_later(LINGER, os.close, self._sockets.pop(name))
+            os.close(self._sockets.pop(name))  # workers must have the last copies: they accept what waits in them
+        self._tell_listeners()
 
     def drain(self, limit: float) -> None:
         """Triage stops: all of them end when nothing is left."""
@@ -423,7 +423,6 @@ class Workers:
             return
         del self.slots[worker.state.slot]
         if all(slot < self._wanted for slot in self.slots):
-            await self.listen([{**one, "sockets": one["sockets"][: self._wanted]} for one in self.listeners])
             await self.listen(await self.launcher.slots(self._wanted))
             self.board.columns = self._wanted
             self._publish()

@@ -153,6 +153,13 @@ class App:
                 return True
         return False
 
+    def has_other(self, exchange: Exchange, now: float) -> bool:
+        """Whether an instance that this request has not been on could take it."""
+        return any(
+            each is not exchange.instance and each not in exchange.tried and each.usable(now)
+            for each in self.instances.values()
+        )
+
     def wait(self, exchange: Exchange, now: float) -> None:
         """Queue a request for which no instance has a slot; or turn it away."""
         if self.spec.state != "held" and not self.hope(exchange, now):

@@ -45,16 +45,17 @@ SLOW_RATE: Final = 1024
 """Bytes a second below which, over SLOW_WINDOW, a body or an answer is too slow."""
 LINGER_BYTES: Final = 1 << 20
 LINGER_TIME: Final = 2.0
+_VIA: Final = (b"1.0", b"1.1")
 RST: Final = struct.pack("ii", 1, 0)
 HEAD, LENGTH, CHUNKED, WAITING, TUNNEL, LINGER = range(6)
 
 
 class ClientConnection(asyncio.Protocol):
     __slots__ = (
-        "closed", "dropped", "due", "decoder", "exchange", "fields", "head_began", "held", "last", "left", "linger_to",
-        "local", "local_port", "mark", "mark_at", "parser", "paused_by", "peer", "peer_key", "pumping", "section",
-        "state", "stalled", "tail", "tail_for", "tls", "transport", "tunnel", "wheel_due", "worker", "write_paused",
-        "proxied",
+        "closed", "dropped", "due", "decoder", "exchange", "fields", "head_began", "held", "last", "left", "lines",
+        "lines_for", "linger_to", "local", "local_port", "mark", "mark_at", "parser", "paused_by", "peer", "peer_key",
+        "proxied", "pumping", "section", "stalled", "state", "tail", "tail_for", "tls", "transport", "tunnel",
+        "wheel_due", "worker", "write_paused",
     )  # fmt: skip
 
     def __init__(self, worker: Worker, tls: bool = False, proxied: tuple[str, int] | None = None) -> None:
@@ -69,6 +70,9 @@ class ClientConnection(asyncio.Protocol):
         self.section = b""
         """The last head without its request line, and what it meant: on one connection the next is often the same."""
         self.fields: Fields | None = None
+        self.lines = b""
+        self.lines_for = (b"", -1)
+        """Forwarding lines, and the Host and version they are for."""
         self.tail = b""
         self.tail_for: Fields | None = None
         self.left = 0
@@ -129,67 +133,73 @@ class ClientConnection(asyncio.Protocol):
         exchange.refuse(faults.GATEWAY_OVERLOAD, "too many connections")
 
     def data_received(self, data: bytes) -> None:
-        if self.exchange is None:
-            if self.state == LINGER:
-                self._drop(len(data))
+        try:
+            if self.exchange is None:
+                if self.state == LINGER:
+                    self._drop(len(data))
+                    return
+                now = monotonic()
+                section = self.section
+                if section and not self.held and not self.write_paused:
+                    # The fast path: a head that differs from the last one in its request line only.
+                    found = REQUEST_LINE.match(data)
+                    if found is not None and data[found.end() :] == section:
+                        method, target, minor = found.groups()
+                        fields = self.fields
+                        if (
+                            target[0] == 47
+                            and method in METHODS
+                            and minor == b"1"
+                            and len(target) <= self.worker.settings.target_limit
+                            and fields is not None
+                        ):
+                            self.state = WAITING
+                            exchange = self.exchange = Exchange(self, method, target, 1, fields, now, now)
+                            exchange.begin(now)
+                            return
+                if self.held:
+                    data = self.held + data
+                    self.held = b""
+                else:
+                    self.head_began = now
+                self._pump(data, now)
                 return
-            now = monotonic()
-            section = self.section
-            if section and not self.held and not self.write_paused:
-                # The fast path: a head that differs from the last one in its request line only.
-                found = REQUEST_LINE.match(data)
-                if found is not None and data[found.end() :] == section:
-                    method, target, minor = found.groups()
-                    fields = self.fields
-                    if (
-                        target[0] == 47
-                        and method in METHODS
-                        and minor == b"1"
-                        and len(target) <= self.worker.settings.target_limit
-                        and fields is not None
-                    ):
-                        self.state = WAITING
-                        exchange = self.exchange = Exchange(self, method, target, 1, fields, now, now)
-                        exchange.begin(now)
-                        return
-            if self.held:
-                data = self.held + data
-                self.held = b""
+            state = self.state
+            if state == LENGTH:
+                self._content(data, monotonic())
+            elif state == CHUNKED:
+                self._chunks(data, monotonic())
+            elif state == TUNNEL:
+                self.last = monotonic()
+                self.exchange.bytes_in += len(data)
+                if self.tunnel is not None:
+                    self.tunnel.write(data)
             else:
-                self.head_began = now
-            self._pump(data, now)
-            return
-        state = self.state
-        if state == LENGTH:
-            self._content(data, monotonic())
-        elif state == CHUNKED:
-            self._chunks(data, monotonic())
-        elif state == TUNNEL:
-            self.last = monotonic()
-            self.exchange.bytes_in += len(data)
-            if self.tunnel is not None:
-                self.tunnel.write(data)
-        else:
-            self.held = self.held + data if self.held else data
-            if len(self.held) > HELD:
-                self.pause("held")
+                self.held = self.held + data if self.held else data
+                if len(self.held) > HELD:
+                    self.pause("held")
+        except Exception as error:
+            self.worker.broke(error, self.exchange, self)
 
     def eof_received(self) -> bool:
         """FIN. While a request runs it is the client leaving; a tunnel ends with either side."""
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self.closed:
-            return
-        self._forget()
-        exchange = self.exchange
-        if exchange is None:
-            return
-        now = monotonic()
-        if self.state == TUNNEL:
-            exchange.tunnel_ended(now)
-        else:
-            exchange.client_left(now)
+        try:
+            if self.closed:
+                return
+            self._forget()
+            exchange = self.exchange
+            if exchange is None:
+                return
+            now = monotonic()
+            if self.state == TUNNEL:
+                exchange.tunnel_ended(now)
+            else:
+                exchange.client_left(now)
+        except Exception as error:
+            self.worker.broke(error, self.exchange, self)
 
     def pause_writing(self) -> None:
         """The client does not read."""
@@ -225,6 +235,8 @@ class ClientConnection(asyncio.Protocol):
             while data and self.exchange is None and self.state == HEAD and not self.closed and not self.write_paused:
                 if data[:2] == b"\r\n":
                     data = data[2:]  # RFC 9112 section 2.2
+                    if not data:
+                        self.head_began = 0.0
                     continue
                 rest = self._read_head(data, now)
                 if rest is None:
@@ -263,7 +275,7 @@ class ClientConnection(asyncio.Protocol):
             if line.target[:1] != b"/":
                 self._absolute(exchange, line.method, line.target, fields)
         except HeadError as error:
-            self._reject(error, data, now)
+            self.reject(error, data, now)
             return b""
         self.mark = 0
         self.head_began = 0.0
@@ -310,8 +322,9 @@ class ClientConnection(asyncio.Protocol):
             raise HeadError(faults.TARGET_TOO_LONG, f"more than {settings.target_limit} bytes")
         elif not (32 < data[0] < 127 or data[0] == 13):
             raise HeadError(faults.BAD_REQUEST, "no HTTP: the first byte begins no method", offset=0)
-        if not self.held and fed == 0:
-            self.worker.wheel.arm(self, (self.head_began or now) + settings.head_timeout)
+        if fed == 0:
+            self.head_began = self.head_began or now
+            self.worker.wheel.arm(self, self.head_began + settings.head_timeout)
         self.held = data
 
     def _absolute(self, exchange: Exchange, method: bytes, target: bytes, fields: Fields) -> None:
@@ -326,7 +339,7 @@ class ClientConnection(asyncio.Protocol):
             fields.host_field = authority
             fields.host = parse_authority(authority).host
 
-    def _reject(self, error: HeadError, data: bytes, now: float) -> None:
+    def reject(self, error: HeadError, data: bytes, now: float) -> None:
         exchange = exchanges.rejected(self, error, data, self.head_began or now, now)
         self.exchange = exchange
         self.state = WAITING
@@ -335,10 +348,12 @@ class ClientConnection(asyncio.Protocol):
     def make_tail(self, fields: Fields, minor: int) -> bytes:
         """What follows the request line of every head with these fields, up to the request id's value."""
         worker = self.worker
-        inbound = fields.forwarded or None
-        lines = worker.forwarding.lines(
-            self.peer_key, self.tls, self.local_port, fields.host_field, inbound, b"1.1" if minor else b"1.0"
-        )
+        if fields.forwarded or self.lines_for != (fields.host_field, minor):
+            self.lines = worker.forwarding.lines(
+                self.peer_key, self.tls, self.local_port, fields.host_field, fields.forwarded or None, _VIA[minor]
+            )
+            self.lines_for = (b"", -1) if fields.forwarded else (fields.host_field, minor)
+        lines = self.lines
         parts = [fields.kept]
         if not fields.host_field:
             parts.append(b"Host: " + worker.default_host(self.transport) + b"\r\n")
@@ -358,6 +373,12 @@ class ClientConnection(asyncio.Protocol):
         self.tail = b"".join(parts)
         self.tail_for = fields
         return self.tail
+
+    def forget_heads(self) -> None:
+        """Other settings are in force: what was made of the last head may be made otherwise now."""
+        self.section = b""
+        self.fields = self.tail_for = None
+        self.lines_for = (b"", -1)
 
     def upgrade_goes_on(self, exchange: Exchange) -> bool:
         """Only listed protocols, on GET without content (DESIGN "Headers"); h2c never."""
@@ -446,7 +467,9 @@ class ClientConnection(asyncio.Protocol):
                 self.resume("held")
             if self.held and not self.pumping:
                 self._pump(self._take_held(), now)
-        elif exchange.request_done and (exchange.fault is None or exchange.fault.origin is not faults.Origin.CLIENT):
+        elif exchange.request_done and (
+            exchange.fault is None or (exchange.fault.origin is not faults.Origin.CLIENT and exchange.method)
+        ):
             self.close_after_writing()
         else:
             self._linger(now)
@@ -535,7 +558,7 @@ class ClientConnection(asyncio.Protocol):
                     self.worker.wheel.arm(self, began + settings.head_timeout)
                     return
                 late = HeadError(faults.CLIENT_TIMEOUT, f"no whole head within {settings.head_timeout:g} s")
-                self._reject(late, self._take_held(), now)
+                self.reject(late, self._take_held(), now)
             else:
                 self.close_after_writing()
             return

@@ -52,9 +52,13 @@ class Connector:
             return
         task = self._worker.loop.create_task(self._connect(instance, exchange))
         self._tasks[exchange] = task
-        task.add_done_callback(
-            lambda done: self._tasks.pop(exchange, None) if self._tasks.get(exchange) is done else None
-        )
+        task.add_done_callback(lambda done: self._done(exchange, done))
+
+    def _done(self, exchange: Exchange, task: asyncio.Task[None]) -> None:
+        if self._tasks.get(exchange) is task:
+            del self._tasks[exchange]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._worker.broke(error, exchange)
 
     def forget(self, exchange: Exchange) -> None:
         """Nobody waits for this connection any more."""

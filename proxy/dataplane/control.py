@@ -17,6 +17,8 @@ from proxy.link.channel import Channel
 from proxy.link.messages import PROTOCOL
 
 TELL_EVERY: Final = 0.5
+TELL_RECORDS: Final = 0.05
+"""A person who saw a fault asks at once."""
 MOST_WAITING: Final = 4 << 20
 """Bytes that may wait for a slow or dead control; beyond, records are dropped and counted."""
 
@@ -73,6 +75,7 @@ class ControlLink:
             os.close(fds[0])
             self.worker = Worker(self._loop, start.worker, start.epoch, board, fds[1 : 1 + COLUMNS], self.send)
             self.worker.on_drained = self._drained
+            self.worker.kept.tell_soon = lambda: self._loop.call_later(TELL_RECORDS, self._tell_records)
             self.worker.listening.give(start.listeners, fds[1 + COLUMNS :])
             self._loop.call_later(TELL_EVERY, self._tell)
         else:
@@ -93,9 +96,7 @@ class ControlLink:
         if self._channel.waiting > MOST_WAITING:
             worker.kept.dropped += len(worker.kept.take())
             return
-        records = worker.kept.take()
-        for start in range(0, len(records), 50):
-            self.send(messages.Records(records[start : start + 50]))
+        self._tell_records()
         lag_max, worker.lag_max_us = worker.lag_max_us, 0
         connections = sum(len(each.open) for app in worker.apps.values() for each in app.instances.values())
         log_now = worker.log
@@ -120,6 +121,14 @@ class ControlLink:
                 worker.changed_rows(everything),
             )
         )
+
+    def _tell_records(self) -> None:
+        worker = self.worker
+        assert worker is not None
+        worker.kept.told = False
+        records = worker.kept.take()
+        for start in range(0, len(records), 50):
+            self.send(messages.Records(records[start : start + 50]))
 
     def _drained(self) -> None:
         worker = self.worker

@@ -369,7 +369,8 @@ class Exchange:
         status = head.status
         if status >= 500 and app.spec.retry_on and "app-error" in app.spec.retry_on:
             self.head_at = now
-            if self._again(faults.APP_ERROR, f"status {status}", now):
+            self.status = status
+            if app.has_other(self, now) and self._again(faults.APP_ERROR, f"status {status}", now):
                 return None
         self.head = head
         self.head_at = now
@@ -547,8 +548,8 @@ class Exchange:
 
     not_again = ""
 
-    def lost(self, now: float, by_reset: bool, nothing_back: bool) -> None:
-        """The instance closed the connection before the response's head was whole."""
+    def lost(self, now: float, by_reset: bool, half: str) -> None:
+        """The instance closed the connection before the response's head was whole; `half` says how much of it came."""
         instance = self.instance
         assert instance is not None
         if instance.spec.pid and self.worker.has_ended(instance):
@@ -556,12 +557,12 @@ class Exchange:
             self.wait_fate = True
             self.worker.ask_fate(instance, self)
             return
-        if self.reused and nothing_back and not self.fresh:
+        if self.reused and not half and not self.fresh:
             self.failed(faults.STALE_CONNECTION, f"idle for {self.idle_time:.1f} s", now=now)
         elif by_reset:
-            self.failed(faults.RESET_BEFORE_HEAD, now=now)
+            self.failed(faults.RESET_BEFORE_HEAD, half, now=now)
         else:
-            self.failed(faults.CLOSED_BEFORE_HEAD, now=now)
+            self.failed(faults.CLOSED_BEFORE_HEAD, half, now=now)
 
     def fate(self, fate: Fate, now: float) -> None:
         """What became of the instance that this request was on."""
@@ -597,11 +598,12 @@ class Exchange:
             instance.went_wrong(fault)
         self.fault = fault
         self.detail = detail or self.detail
-        if self.head_sent or fault.status is None or fault.status == 499:
+        wanted = status or fault.status or (self.status if fault is faults.APP_ERROR else 0)
+        if self.head_sent or not wanted or wanted == 499:
             self.finish(now)
             client.cut()
             return
-        self.status = status or fault.status
+        self.status = wanted
         if self.status in (400, 408, 414, 431, 501, 505) or not self.request_done:
             self.keep = False  # where the next request begins is not known
         if self.status in (503, 429) and not retry_after:

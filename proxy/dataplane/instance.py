@@ -72,6 +72,8 @@ class Instance:
 
     def renew(self, spec: messages.Instance) -> None:
         """A new table speaks of the same instance."""
+        if spec.admission == "trial" and self.spec.admission != "trial":
+            self.ewma_at = 0.0  # what was known of it is over: the trial request is to be picked for it
         self.spec = spec
         self.weight = spec.weight
         self.backup = spec.backup

@@ -12,6 +12,7 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -62,11 +63,14 @@ class FlightRecorder:
 class Kept:
     """Records that go to control: at most KEPT_PER_SECOND, shared fairly over (app, instance, fault)."""
 
-    __slots__ = ("_counts", "_second", "_sum", "dropped", "waiting")
+    __slots__ = ("_counts", "_second", "_sum", "dropped", "tell_soon", "told", "waiting")
 
     def __init__(self) -> None:
         self.waiting: list[Record] = []
         self.dropped = 0
+        self.tell_soon: Callable[[], object] = lambda: None
+        self.told = False
+        """`tell_soon` was called, and the records were not taken yet."""
         self._second = 0
         self._sum = 0
         self._counts: dict[tuple[str, str, str], int] = {}
@@ -90,6 +94,9 @@ class Kept:
         self._counts[key] = count + 1
         self._sum += 1
         self.waiting.append(record)
+        if not self.told:
+            self.told = True
+            self.tell_soon()
 
     def take(self) -> list[Record]:
         taken, self.waiting = self.waiting, []

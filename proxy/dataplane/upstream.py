@@ -93,69 +93,74 @@ class InstanceConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
-        if exchange is None:
-            self._unasked(data)
-            return
-        state = self.state
-        if state == HEAD:
-            self._read_head(data, exchange)
-        elif state == LENGTH:
-            left = self.left = self.left - len(data)
-            if left > 0:
+        try:
+            if exchange is None:
+                self._unasked(data)
+                return
+            state = self.state
+            if state == HEAD:
+                self._read_head(data, exchange)
+            elif state == LENGTH:
+                left = self.left = self.left - len(data)
+                if left > 0:
+                    self.last = monotonic()
+                    exchange.pass_on(data)
+                else:
+                    if left < 0:
+                        data = data[:left]
+                        self.surplus = True
+                    exchange.pass_on(data)
+                    self._ended(exchange, monotonic())
+            elif state == CHUNKED:
+                self._read_chunks(data, exchange)
+            elif state == TUNNEL:
                 self.last = monotonic()
-                exchange.pass_on(data)
+                exchange.bytes_out += len(data)
+                if self.peer is not None:
+                    self.peer.write(data)
             else:
-                if left < 0:
-                    data = data[:left]
-                    self.surplus = True
-                exchange.pass_on(data)
-                self._ended(exchange, monotonic())
-        elif state == CHUNKED:
-            self._read_chunks(data, exchange)
-        elif state == TUNNEL:
-            self.last = monotonic()
-            exchange.bytes_out += len(data)
-            if self.peer is not None:
-                self.peer.write(data)
-        else:
-            self.last = monotonic()
-            exchange.pass_on_pieces([data])
+                self.last = monotonic()
+                exchange.pass_on_pieces([data])
+        except Exception as error:
+            self._broke(error, exchange)
 
     def eof_received(self) -> bool:
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self.closed:
-            return
-        now = monotonic()
-        exchange = self.exchange
-        if self.spare >= 0 and exc is not None and exchange is not None and self.state in (HEAD, LENGTH, CHUNKED):
-            self._read_what_is_left()
+        try:
+            if self.closed:
+                return
+            now = monotonic()
             exchange = self.exchange
-        idle = exchange is None and self.idle_since > 0.0
-        self._forget()
-        if exchange is None:
-            if idle and not (self.instance.spec.pid and self.worker.has_ended(self.instance)):
-                self.instance.learn_idle(now - self.idle_since)
-            return
-        if self.state == HEAD:
-            if self.held and not exc and exchange.app is not None:
+            if self.spare >= 0 and exc is not None and exchange is not None and self.state in (HEAD, LENGTH, CHUNKED):
+                self._read_what_is_left()
+                exchange = self.exchange
+            idle = exchange is None and self.idle_since > 0.0
+            self._forget()
+            if exchange is None:
+                if idle and not (self.instance.spec.pid and self.worker.has_ended(self.instance)):
+                    self.instance.learn_idle(now - self.idle_since)
+                return
+            if self.state == HEAD:
                 # Half a head, then the end: told apart from no answer at all by the detail.
-                exchange.detail = exchange.detail or f"after {len(self.held)} bytes of a response head"
-            exchange.lost(now, exc is not None, not self.held)
-        elif self.state == UNTIL_CLOSE and exc is None:
-            exchange.trailers([])
-            self._ended(exchange, now)
-        elif self.state == TUNNEL:
-            peer = self.peer
-            exchange.tunnel_ended(now)
-            if peer is not None:
-                peer.close_after_writing()
-        else:
-            fault: Fault = faults.BODY_TRUNCATED
-            if self.instance.spec.pid and self.worker.has_ended(self.instance):
-                fault = faults.INSTANCE_EXITED
-            exchange.failed(fault, self._missing(), now=now)
+                half = f"after {len(self.held)} bytes of a response head" if self.held else ""
+                exchange.lost(now, exc is not None, half)
+            elif self.state == UNTIL_CLOSE and exc is None:
+                exchange.trailers([])
+                self._ended(exchange, now)
+            elif self.state == TUNNEL:
+                peer = self.peer
+                exchange.tunnel_ended(now)
+                if peer is not None:
+                    peer.close_after_writing()
+            else:
+                fault: Fault = faults.BODY_TRUNCATED
+                if self.instance.spec.pid and self.worker.has_ended(self.instance):
+                    fault = faults.INSTANCE_EXITED
+                exchange.failed(fault, self._missing(), now=now)
+        except Exception as error:
+            self._broke(error, self.exchange)
 
     def pause_writing(self) -> None:
         """The instance does not read what the client sends."""
@@ -429,6 +434,10 @@ class InstanceConnection(asyncio.Protocol):
                 peer.close_after_writing()
         else:
             exchange.failed(faults.BODY_TIMEOUT, f"{self._missing()}; nothing for {limit:g} s", now=now)
+
+    def _broke(self, error: Exception, exchange: Exchange | None) -> None:
+        self.worker.broke(error, exchange)
+        self.close()
 
     def _missing(self) -> str:
         if self.state == LENGTH:

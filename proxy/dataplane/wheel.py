@@ -11,6 +11,7 @@ Always true:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 TICK: Final = 0.05
@@ -25,9 +26,11 @@ class Entry(Protocol):
 
 
 class Wheel:
-    __slots__ = ("_buckets", "_next")
+    __slots__ = ("_broke", "_buckets", "_next")
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, broke: Callable[[Exception, Entry], None] | None = None) -> None:
+        """`broke` hears of an `on_due` that raised; the others are called all the same."""
+        self._broke = broke
         self._buckets: dict[int, list[Entry]] = {}
         self._next = int(now / TICK)
 
@@ -59,7 +62,12 @@ class Wheel:
                 due = entry.due
                 if due <= now:
                     entry.due = INFINITE
-                    entry.on_due(now)
+                    try:
+                        entry.on_due(now)
+                    except Exception as error:
+                        if self._broke is None:
+                            raise
+                        self._broke(error, entry)
                 elif due != INFINITE:
                     self.arm(entry, due)
 

@@ -11,11 +11,14 @@ import asyncio
 import contextlib
 import os
 import time
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from proxy import faults
 from proxy.dataplane.app import App
 from proxy.dataplane.connector import Connector
+from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.guard import Guard
 from proxy.dataplane.ids import Ids
 from proxy.dataplane.listen import Listening
@@ -27,10 +30,10 @@ from proxy.link import messages
 from proxy.link.board import Board
 from proxy.wire.forwarding import Forwarding, via_loops
 from proxy.wire.hosts import HostTable
+from proxy.wire.request import HeadError
 
 if TYPE_CHECKING:
     from proxy.dataplane.client import ClientConnection
-    from proxy.dataplane.exchange import Exchange
     from proxy.dataplane.instance import Instance
 
 monotonic = time.monotonic
@@ -69,7 +72,7 @@ class Worker:
         self.now = monotonic
         now = monotonic()
         self.wall = time.time() - now
-        self.wheel = Wheel(now)
+        self.wheel = Wheel(now, self._due_broke)
         self.guard = Guard()
         self.flight = FlightRecorder()
         self.kept = Kept()
@@ -137,6 +140,8 @@ class Worker:
         if settings == before and self.log is not None:
             return
         self.forwarding = Forwarding(settings.trusted_proxies, settings.gateway_id)
+        for client in self.clients:
+            client.forget_heads()
         self.secret = bytes.fromhex(settings.secret)
         self.guard.limit(settings.connections_limit)
         self.listening.certificates.set(settings.certificates)
@@ -192,7 +197,10 @@ class Worker:
     def _look(self) -> None:
         now = monotonic()
         for app in list(self._waiting_apps):
-            app.look(now)
+            try:
+                app.look(now)
+            except Exception as error:
+                self.broke(error, None)
             if not app.queue:
                 self._waiting_apps.discard(app)
         if self._waiting_apps:
@@ -212,6 +220,22 @@ class Worker:
     def client_gone(self) -> None:
         if self.draining:
             self._maybe_drained()
+
+    def broke(self, error: BaseException, exchange: Exchange | None, client: ClientConnection | None = None) -> None:
+        """A defect of ours in the course of a request: told, and the request ends instead of hanging."""
+        trace = "".join(traceback.format_exception(error))
+        log("internal-error", level="error", request=exchange.id.decode() if exchange is not None else "", trace=trace)
+        if exchange is not None:
+            client = exchange.client
+        try:
+            if exchange is not None:
+                exchange.refuse(faults.INTERNAL_ERROR)
+            elif client is not None and not client.closed:
+                client.reject(HeadError(faults.INTERNAL_ERROR, ""), b"", monotonic())
+        except Exception as second:
+            log("internal-error", level="error", trace="".join(traceback.format_exception(second)))
+        if client is not None and exchange is not None and client.exchange is exchange:
+            client.cut()
 
     # --- instances --------------------------------------------------------------------------------
 
@@ -267,10 +291,8 @@ class Worker:
 
     def cut(self, row: int, fault_name: str) -> None:
         """The drain limit passed: end what is still on this instance."""
-        from proxy.faults import FAULTS
-
         now = monotonic()
-        fault = FAULTS[fault_name]
+        fault = faults.FAULTS[fault_name]
         instances = [*self._leaving, *(each for app in self.apps.values() for each in app.instances.values())]
         for instance in instances:
             if instance.row == row:
@@ -286,6 +308,9 @@ class Worker:
                         exchange.failed(fault, "the drain limit passed", now=now)
 
     # --- time -------------------------------------------------------------------------------------
+
+    def _due_broke(self, error: Exception, entry: object) -> None:
+        self.broke(error, entry if isinstance(entry, Exchange) else getattr(entry, "exchange", None))
 
     def _tick(self) -> None:
         now = monotonic()
@@ -357,8 +382,6 @@ class Worker:
         self._maybe_drained()
 
     def _end_now(self) -> None:
-        from proxy import faults
-
         for client in tuple(self.clients):
             exchange = client.exchange
             if exchange is not None and not exchange.tunnel:

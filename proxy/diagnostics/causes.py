@@ -16,7 +16,7 @@ from typing import Final
 
 from proxy import units
 from proxy.diagnostics.facts import AppFacts, ExitFacts, Facts, InstanceFacts
-from proxy.diagnostics.reading import frames, traceback_line
+from proxy.diagnostics.reading import at_rest, frames, traceback_line
 from proxy.diagnostics.text import clean, stamp
 from proxy.faults import FAULTS
 from proxy.link.messages import Record
@@ -60,6 +60,13 @@ class Case:
 
     def said(self) -> list[str]:
         return [f"In detail: {self.detail}."] if self.detail else []
+
+    def printed(self) -> str:
+        """The line of its output that names an error, if it was printed while this request was there."""
+        begin, end = self.record.time - 0.02, self.record.time + self.record.total_us / 1e6 + 0.5
+        near = [line.text for line in self.facts.lines if begin <= line.at <= end]
+        mine = [text for text in near if self.record.id in text]
+        return traceback_line(mine) or traceback_line(near)
 
     def at(self) -> str:
         return f" at {self.there.address}" if self.there.address and self.there.address != self.instance else ""
@@ -322,11 +329,28 @@ def closed(case: Case) -> Cause:
     waited = f" after {units.duration(case.record.wait_us / 1e6)}" if case.record.wait_us is not None else ""
     how = "reset" if name == "reset-before-head" else "closed"
     if name == "stale-connection":
-        idle = units.duration((case.record.idle_us or 0) / 1e6)
+        tries = case.record.attempts or []
+        fresh = [
+            one.instance for one in tries if not one.reused and one.fault in ("closed-before-head", "reset-before-head")
+        ]
+        first = next((one for one in tries if one.fault == "stale-connection"), None)
+        idle_us = first.idle_us if first is not None else case.record.idle_us
+        idle = f" that had been idle for {units.duration(idle_us / 1e6)}" if idle_us is not None else ""
+        if fresh:
+            error = case.printed()
+            return Cause(
+                [f"A reused connection{idle} was closed without an answer, and {len(fresh)} fresh ones after it too."],
+                [
+                    "Likely this request itself: a race of the keep-alive time does not close fresh connections.",
+                    *([f"It printed meanwhile: {clean(error, 140)}"] if error else []),
+                ],
+                [*_logs(case), _same(case)],
+                LIKELY,
+            )
         return Cause(
-            [f"A connection to {case.instance} that had been idle for {idle} was closed just as it was reused."],
+            [f"A connection to {case.instance}{idle} was closed just as it was reused."],
             ["Very likely the app's keep-alive time: it ended as the request was under way. No sign of ill health."],
-            ["now    nothing: Triage learns the time and lets go earlier", f"later  {case.ends}"],
+            ["now    nothing: Triage learns the time and lets go earlier", _same(case)],
             VERY_LIKELY,
         )
     if name == "body-truncated":
@@ -335,7 +359,7 @@ def closed(case: Case) -> Cause:
     else:
         why = f"{case.instance} {how} the connection{waited} without answering."
     cause, certainty = _why_closed(case)
-    return Cause([why, *case.said()], cause, [*_logs(case), f"later  {case.ends}", _same(case)], certainty)
+    return Cause([why, *case.said()], cause, [*_logs(case), _same(case)], certainty)
 
 
 def _why_closed(case: Case) -> tuple[list[str], str]:
@@ -343,9 +367,9 @@ def _why_closed(case: Case) -> tuple[list[str], str]:
     if ended is not None:
         said = f"Likely its end: {case.instance} ended by {ended.words} at {stamp(ended.at)}, about then."
         return [said, *_last(ended)], LIKELY
-    line = traceback_line(said.text for said in case.facts.lines)
+    line = case.printed()
     if line:
-        return [f"Likely an error in the app. It printed at that time: {clean(line, 150)}"], LIKELY
+        return [f"Likely an error in the app. It printed while it had this request: {clean(line, 140)}"], LIKELY
     gone = " Its process did not end." if case.there.pid and case.there.kind == "process" else ""
     return [f"NOT KNOWN: why it closed.{gone} Nothing that it printed at that time explains it."], NOT_KNOWN
 
@@ -385,12 +409,12 @@ def exited(case: Case) -> Cause:
     method = f"{r.method} {clean(r.target.partition('?')[0], 40)}"
     if method in case.app.suspects:
         cause.append(f"{method} is a suspect: it was on two instances when they ended. It is not sent again.")
-    return Cause([*why, *case.said()][:3], cause, [*do, *_logs(case)], certainty)
+    return Cause(why, cause, [*do, *_logs(case)], certainty)
 
 
 def _why_exited(case: Case, ended: ExitFacts) -> tuple[list[str], str]:
     request = f"{case.record.method} {clean(case.record.target.partition('?')[0], 40)}"
-    line = traceback_line(ended.lines) or traceback_line(said.text for said in case.facts.lines)
+    line = _last_words(case, ended)
     grew = _growth(case)
     if ended.by_itself and line:
         return [f"Very likely an error that it did not survive. Its last words: {clean(line, 130)}", *grew], VERY_LIKELY
@@ -432,21 +456,7 @@ def hanging(case: Case) -> Cause:
     if r.fault in ("send-timeout", "body-timeout"):
         within = within.replace("within", "for longer than", 1)
     why = [f"{case.instance} {what} {within}.", *case.said()]
-    cause = _stack(case)
-    certainty = LIKELY if cause else NOT_KNOWN
-    there = case.there
-    used = [sample.cpu for sample in there.used] or ([there.cpu] if there.cpu is not None else [])
-    if used:
-        mean = sum(used) / len(used)
-        if mean >= 0.9 * (there.cpu_limit or 1.0):
-            cause.append(f"{'' if cause else 'Likely '}it computes: {mean:.2f} cores on average around that time.")
-            certainty = VERY_LIKELY if certainty == LIKELY else LIKELY
-        elif mean < 0.2:
-            cause.append(f"{'' if cause else 'Likely '}it waits for something: {mean:.2f} cores around that time.")
-            certainty = VERY_LIKELY if certainty == LIKELY else LIKELY
-    if not cause:
-        cause = [f"NOT KNOWN: what {case.instance} did. No stack was taken while it lasted."]
-    cause[0] = cause[0][0].upper() + cause[0][1:]
+    cause, certainty = _why_hanging(case)
     if case.facts.lag < 0.05:
         cause.append(f"Not the gateway: its loop was {units.duration(case.facts.lag)} late.")
     usual = f" (the median wait is {units.duration(app.wait_p50)})" if app.wait_p50 is not None else ""
@@ -461,6 +471,32 @@ def hanging(case: Case) -> Cause:
     )
 
 
+def _why_hanging(case: Case) -> tuple[list[str], str]:
+    """From its CPU then and its stack now; the two together are more than each, if it still hangs."""
+    there = case.there
+    used = [sample.cpu for sample in there.used] or ([there.cpu] if there.cpu is not None and there.pid else [])
+    mean = sum(used) / len(used) if used else None
+    busy = mean is not None and mean >= 0.9 * (there.cpu_limit or 1.0)
+    quiet = mean is not None and mean < 0.2
+    cores = f"{mean:.2f} cores on average around that time" if mean is not None else ""
+    found = frames(case.facts.stacks)
+    if found and not at_rest(case.facts.stacks):
+        still = there.in_flight > 0 or not there.probe_ok
+        sure = VERY_LIKELY if still and (busy or quiet) else LIKELY
+        doing = "it computes at" if busy else "it waits, blocked, at" if quiet else "it is at"
+        said = [f"{sure.capitalize()} {doing} {clean(found[0], 190)}."]
+        said.append(f"That is its stack of this moment{f'; CPU: {cores}' if cores else ''}.")
+        return said, sure
+    if busy:
+        return [f"Likely it computes: {cores}."], LIKELY
+    if quiet:
+        rest = ["By now it is at rest: nothing hangs any more."] if found and not there.in_flight else []
+        return [f"Likely it waits for something rather than compute: {cores}.", *rest], LIKELY
+    if found and there.in_flight:
+        return ["Likely it awaits something outside: its event loop is idle while requests are in flight."], LIKELY
+    return [f"NOT KNOWN: what {case.instance} did. No stack was taken while it lasted."], NOT_KNOWN
+
+
 def malformed(case: Case) -> Cause:
     """The instance answered, but not as HTTP says."""
     cause = ["Certain: the app, or what stands before it. The bytes came as they are shown below."]
@@ -472,15 +508,18 @@ def malformed(case: Case) -> Cause:
     return Cause(
         [f"{case.instance}: {case.words[0].lower()}{case.words[1:]}", *case.said()],
         cause,
-        [f"now    {case.ends}", _same(case)],
+        [f"now    {_MEND.get(case.record.fault, case.ends)}", _same(case)],
         CERTAIN,
     )
 
 
+_MEND: Final = {"bad-response": "mend the app: what it sends at that path is not HTTP/1.1"}
+
+
 def app_error(case: Case) -> Cause:
-    line = traceback_line(said.text for said in case.facts.lines)
+    line = case.printed()
     if line:
-        cause, certainty = [f"Likely what it printed at that time: {clean(line, 150)}"], LIKELY
+        cause, certainty = [f"Likely what it printed while it had this request: {clean(line, 140)}"], LIKELY
     else:
         cause, certainty = ["NOT KNOWN: the app printed nothing at that time that names an error."], NOT_KNOWN
     return Cause(
@@ -506,8 +545,14 @@ def _logs(case: Case) -> list[str]:
 
 
 def _last(ended: ExitFacts) -> list[str]:
-    line = traceback_line(ended.lines) or (ended.lines[-1] if ended.lines else "")
+    line = ended.lines[-1] if ended.lines else ""
     return [f"Its last line: {clean(line, 150)}"] if line else ["It printed nothing at the end."]
+
+
+def _last_words(case: Case, ended: ExitFacts) -> str:
+    """A line that names an error, of its last second; an older one belongs to something it survived."""
+    timed = [line.text for line in case.facts.lines if ended.at - 1.0 <= line.at <= ended.at + 1.0]
+    return traceback_line(timed or ended.lines[-1:])
 
 
 def _ended_near(case: Case) -> ExitFacts | None:
@@ -524,7 +569,11 @@ def _stack(case: Case) -> list[str]:
     found = frames(case.facts.stacks)
     if not found:
         return []
-    return [f"Likely where it is now, {case.facts.counts.recent or 1} such faults on: {clean(found[0], 180)}"]
+    if at_rest(case.facts.stacks):
+        if case.there.in_flight or case.app.in_flight:
+            return ["Likely it awaits something outside: its event loop is idle while requests are in flight."]
+        return []
+    return [f"Likely where it is at this moment: {clean(found[0], 190)}"]
 
 
 def _growth(case: Case) -> list[str]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from proxy import units
-from proxy.diagnostics.facts import Facts, InstanceFacts
-from proxy.diagnostics.reading import frames
+from proxy.diagnostics.facts import Facts, InstanceFacts, Said
+from proxy.diagnostics.reading import frames, traceback_line
 from proxy.diagnostics.text import clean, stamp
 from proxy.link.messages import Attempt, Record
 
@@ -26,8 +26,7 @@ def evidence(facts: Facts, record: Record | None) -> list[str]:
         shown = repr(bad.data[max(0, min(bad.offset, len(bad.data)) - 32) :][:64])[2:-1]
         said.append(_line("bad bytes", f"offset {bad.offset}: {shown}"))
     said += [_line("stack", found) for found in frames(facts.stacks, 2)]
-    shown_lines = [line for line in facts.lines if line.text.strip()][-_LINES:]
-    said += [_line("last log", f"{stamp(line.at)} {clean(line.text, 160)}") for line in shown_lines]
+    said += [_line("log", f"{stamp(line.at)} {clean(line.text, 160)}") for line in _telling(facts, record)]
     if facts.counts.by_instance:
         parts = [f"{name or 'none'} {units.count(n)}" for name, n in list(facts.counts.by_instance.items())[:5]]
         said.append(_line("same fault", f"{units.count(facts.counts.recent)} in 15 min: {', '.join(parts)}"))
@@ -40,6 +39,18 @@ def evidence(facts: Facts, record: Record | None) -> list[str]:
     return said or [_line("none", "nothing more is known")]
 
 
+def _telling(facts: Facts, record: Record | None) -> list[Said]:
+    """Lines with this request's id, then those that sound like an error, then the others; newest first."""
+    lines = [line for line in reversed(facts.lines) if line.text.strip()]
+
+    def rank(line: Said) -> int:
+        if record is not None and record.id in line.text:
+            return 0
+        return 1 if traceback_line([line.text]) else 2
+
+    return sorted(lines, key=rank)[:_LINES]
+
+
 def _line(label: str, text: str) -> str:
     return f"{clean(label, 20).ljust(10)}  {text}"
 
@@ -49,6 +60,7 @@ def _tries(record: Record) -> list[str]:
     if not tries:
         if not record.instance:
             return [_line("tries", "none: it reached no instance")]
+        status = 0 if record.fault else record.status
         tries = [
             Attempt(
                 record.instance,
@@ -60,13 +72,16 @@ def _tries(record: Record) -> list[str]:
                 record.tls_us,
                 record.wait_us,
                 record.sent,
-                record.status if not record.fault else 0,
-            )  # fmt: skip
+                status,
+            )
         ]
-    return [_line(f"try {n} of {len(tries)}", _try(each)) for n, each in enumerate(tries[:4], 1)]
+    return [
+        _line(f"try {n} of {len(tries)}", _try(each, each.detail if each.detail not in record.detail else ""))
+        for n, each in enumerate(tries[:4], 1)
+    ]
 
 
-def _try(attempt: Attempt) -> str:
+def _try(attempt: Attempt, detail: str) -> str:
     way = "new connection"
     if attempt.reused:
         idle = f" (idle {units.duration(attempt.idle_us / 1e6)})" if attempt.idle_us is not None else ""
@@ -75,7 +90,7 @@ def _try(attempt: Attempt) -> str:
     if attempt.wait_us is not None:
         parts.append(f"waited {units.duration(attempt.wait_us / 1e6)}")
     parts.append(f"then {attempt.fault or attempt.status or 'answered'}")
-    return ", ".join(parts) + (f" ({clean(attempt.detail, 80)})" if attempt.detail else "")
+    return ", ".join(parts) + (f" ({clean(detail, 80)})" if detail else "")
 
 
 def _timings(record: Record) -> str:
@@ -101,20 +116,20 @@ def _instance(instance: InstanceFacts) -> str:
         parts.append("failing")
     if instance.uptime is not None:
         parts.append(f"up {units.duration(instance.uptime)}")
-    if instance.cpu is not None:
+    if instance.cpu is not None and instance.pid:
         limit = f" of {instance.cpu_limit:g}" if instance.cpu_limit else ""
         parts.append(f"CPU {instance.cpu:.2f}{limit} cores")
     if instance.used:
-        sizes = ", ".join(units.size(sample.memory) for sample in instance.used[-3:])
-        parts.append(f"memory then {sizes}")
+        sizes = list(dict.fromkeys(units.size(sample.memory) for sample in instance.used[-3:]))
+        parts.append(f"memory then {', '.join(sizes)}")
     elif instance.memory:
         limit = f" of {units.size(instance.memory_limit)}" if instance.memory_limit else ""
         parts.append(f"memory {units.size(instance.memory)}{limit}")
-    if instance.in_flight or instance.slots:
+    if instance.in_flight or (instance.slots and instance.pid):
         slots = f" of {instance.slots}" if instance.slots else ""
         parts.append(f"{instance.in_flight}{slots} in flight")
     if instance.restarts:
-        parts.append(f"{instance.restarts} restarts")
+        parts.append(f"{instance.restarts} restart{'' if instance.restarts == 1 else 's'}")
     if instance.probe:
         parts.append(f"check: {clean(instance.probe, 60)}")
     return ", ".join(parts)

@@ -15,7 +15,10 @@ _WORDS: Final = re.compile(
 )
 _FRAME: Final = re.compile(r"^\s+(?P<what>\S.*\(.+:\d+\))\s*$")
 _THREAD: Final = re.compile(r"^Thread\b.*?(?:\((?P<state>[^)]*)\))?(?::\s*\"?(?P<name>[^\"]*)\"?)?$")
-_WAITING: Final = re.compile(r"^(?:_?worker|select|poll|_bootstrap\w*|wait|get|run_once|_run_once)\b")
+_AT_REST: Final = re.compile(
+    r"^(?:_?worker|select|e?poll|accept|wait|get|_?run_once|run_forever|serve_forever|_wait_for_tstate_lock)\b"
+)
+"""Innermost calls of threads that have nothing to do: event loops, pools, servers."""
 
 
 def traceback_line(lines: Iterable[str]) -> str:
@@ -28,6 +31,19 @@ def traceback_line(lines: Iterable[str]) -> str:
         elif _WORDS.search(text) and not text.startswith("Traceback"):
             sounded = text
     return named or sounded
+
+
+def at_rest(stacks: str) -> bool:
+    """Whether every thread's innermost call is one of those that wait for work."""
+    tops = []
+    fresh = False
+    for line in stacks.splitlines():
+        if line.startswith("Thread"):
+            fresh = True
+        elif fresh and (match := _FRAME.match(line)):
+            tops.append(match["what"])
+            fresh = False
+    return bool(tops) and all(_AT_REST.match(top) for top in tops)
 
 
 def frames(stacks: str, most: int = 3) -> list[str]:
@@ -54,7 +70,7 @@ def frames(stacks: str, most: int = 3) -> list[str]:
             continue
         text = " < ".join(stack[:3])
         found[text] += 1
-        idle = bool(_WAITING.match(stack[0])) and not busy
+        idle = bool(_AT_REST.match(stack[0])) and not busy
         weight[text] = (2 if busy else 0) + (0 if idle else 1)
     order = sorted(found, key=lambda text: (-weight[text], -found[text]))
     many = len(threads)

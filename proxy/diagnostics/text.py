@@ -36,7 +36,7 @@ def clean(text: str, most: int = 400) -> str:
 def target(text: str, most: int = 48) -> str:
     """A target without the values of its query: those may be secrets."""
     path, mark, _ = text.partition("?")
-    return clean(path, most) + ("?…" if mark else "")
+    return clean(path, most - 2) + "?…" if mark else clean(path, most)
 
 
 def wrapped(text: str, width: int, hang: str = "") -> list[str]:

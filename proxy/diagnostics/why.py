@@ -79,9 +79,14 @@ def _title(facts: Facts, record: Record) -> str:
     """One line of at most 96 columns; the target gives way."""
     outcome = f"{record.status or 'cut'} {record.fault or 'ok'}"
     app = f"   app {clean(record.app, 20)}" if record.app else ""
-    when = f"   {stamp(record.time)} ({units.duration(max(0.0, facts.now - record.time))} ago)"
-    room = screen.COLUMNS - len(outcome) - len(app) - len(when) - len(record.method) - 4 - 19 - 1
-    return f"{outcome}   {record.method} {target(record.target, max(8, room - 2))}{app}{when}   {record.id}"
+    when = f"   {stamp(record.time)}"
+    method = clean(record.method, 16)
+    room = screen.COLUMNS - 1 - len(f"{outcome}   {method} {app}{when}   {record.id}")
+    shown = target(record.target, max(6, room))
+    ago = f" ({units.duration(max(0.0, facts.now - record.time))} ago)"
+    if len(shown) + len(ago) <= room:
+        when += ago
+    return f"{outcome}   {method} {shown}{app}{when}   {record.id}"
 
 
 # --- LOST --------------------------------------------------------------------------------------------
@@ -106,7 +111,8 @@ def lost(record: Record) -> list[str]:
         return ["Nothing: no instance saw anything of this request. It is safe to repeat."]
     amount = units.size(max(given.values(), default=record.sent))
     if record.bytes_out and fault.status is None:
-        cut = f"The end of the response: the client had {units.size(record.bytes_out)} of it, then its connection was cut."
+        had = units.size(record.bytes_out)
+        cut = f"The end of the response: the client had {had} of it, then its connection was cut."
         return [cut, _again(method, who, amount)]
     if fault.origin is Origin.CLIENT:
         return [f"The answer: the client was gone, or at fault. {_again(method, who, amount)}"]
@@ -138,7 +144,7 @@ def _now(facts: Facts, record: Record) -> list[str]:
     if counts.recent > 1 and facts.now - counts.last <= GOING_ON:
         since = f" since {stamp(counts.first)}" if counts.first else ""
         said.append(f"STILL GOING ON{since}: {units.count(counts.recent)} {record.fault} in the last 15 min.")
-    elif counts.last and counts.last > record.time + 1:
+    elif counts.last and counts.last > record.time + record.total_us / 1e6 + 2:
         said.append(f"Not at this moment: the last {record.fault} was at {stamp(counts.last)}.")
     elif counts.recent:
         many = f", {units.count(counts.recent)} in all" if counts.recent > 1 else ""
@@ -235,7 +241,8 @@ def _of_nothing_kept(facts: Facts) -> Why:
         away = units.duration(abs(near.time - second))
         cause.append(f"The nearest that was kept, {near.id}, {away} away, is a {near.status or 'cut'} {near.fault}:")
         cause += found.why[:1] + found.cause[:2]
-    title = f"not kept   worker {(facts.worker or 0) + 1}   {stamp(second)} ({units.duration(max(0.0, age))} ago)   {facts.id}"
+    ago = units.duration(max(0.0, age))
+    title = f"not kept   worker {(facts.worker or 0) + 1}   {stamp(second)} ({ago} ago)   {facts.id}"
     verdict = facts.app.verdict if facts.app is not None else ""
     do = [f"check  grep {facts.id} in the access log     each request has a line there"]
     if near is not None:
@@ -268,8 +275,7 @@ def _of_app(facts: Facts) -> Why:
         state = instance.lifecycle if instance.lifecycle != "ready" else state
         reason = instance.ejection or instance.why or (instance.probe if not instance.probe_ok else "")
         cause.append(f"{instance.name} is {state}{': ' + clean(reason, 160) if reason else '.'}")
-    if app.faults:
-        name, number = next(iter(app.faults.items()))
+    for name, number in list(app.faults.items())[:3]:
         words = FAULTS[name].words if name in FAULTS else ""
         cause.append(f"{units.count(number)} {name} in 5 min: {words}")
     if app.slots and app.in_flight >= 0.9 * app.slots:
@@ -285,9 +291,8 @@ def _of_app(facts: Facts) -> Why:
     do = _do_for_app(app.name, app.state, bool(app.faults), [i.name for i in trouble])
     waits = ["Nothing is known to be lost."]
     if app.faults:
-        waits = [
-            f"{units.count(sum(app.faults.values()))} requests or attempts ended in a fault in 5 min; each has its own why."
-        ]
+        failed = units.count(sum(app.faults.values()))
+        waits = [f"{failed} requests or attempts ended in a fault in 5 min; each has its own why."]
     response = ""
     if app.p50 is not None and app.p99 is not None:
         response = f", median {units.duration(app.p50)}, p99 {units.duration(app.p99)}"

@@ -186,5 +186,6 @@ class Control:
             self._channel = None
         self.children.nobody_asks()
         if self.child is not None:
-            self.log.warning("control-hung-up", pid=self.child.pid, text=why)
+            if not self.ending():
+                self.log.warning("control-hung-up", pid=self.child.pid, text=why)
             processes.kill_group(self.child.pid)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import select
 import time
-import traceback
 from collections.abc import Callable
 from typing import Final
 
@@ -49,5 +48,7 @@ class Loop:
         try:
             call()
         except Exception:
+            import traceback  # half a megabyte that is not needed as long as all is well
+
             self.log.error("internal-error", text=traceback.format_exc(limit=-4))
             time.sleep(0.05)  # should it come at every turn, it must not take a core

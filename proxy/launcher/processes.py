@@ -112,9 +112,7 @@ def kill_cgroup(path: str) -> bool:
         return False
 
 
-def end_leftovers(
-    children: Iterable[tuple[int, int]], marker: str, *, within: float
-) -> list[tuple[int, str]]:
+def end_leftovers(children: Iterable[tuple[int, int]], marker: str, *, within: float) -> list[tuple[int, str]]:
     """End what a killed launcher left: `children` are its (pid, start), `marker` was in their environment.
 
     A process is taken for one of them when pid and start time match; when the environment it was started with

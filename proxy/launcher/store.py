@@ -69,9 +69,7 @@ class Store:
             planned.append(Listening({**admin["listen"], "name": "admin"}, single=True))
         if admin["socket"]:
             path = admin["socket"]
-            planned.append(
-                Listening(Address(name="admin-socket", kind="unix", path=path, mode=0o660, group="triage"))
-            )
+            planned.append(Listening(Address(name="admin-socket", kind="unix", path=path, mode=0o660, group="triage")))
         try:
             for one in planned:
                 self.listening.append(one)

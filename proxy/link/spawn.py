@@ -22,8 +22,8 @@ Three things pass between them:
 | ack | exits: [exit, ...], no id | none |
 | bye | code, no id | none: everything is ended and the launcher exits with that code |
 
-Names of held descriptors: ``ledger``; ``NAME.pidfd`` of a running child; ``NAME.stdout``, ``NAME.stderr`` until its exit
-is acknowledged; the sockets that `Listener` lists; and whatever control asked to hold.
+Names of held descriptors: ``ledger``; ``NAME.pidfd`` of a running child; ``NAME.stdout``, ``NAME.stderr`` until its
+exit is acknowledged; the sockets that `Listener` lists; and whatever control asked to hold.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ import httptools
 from proxy.faults import BAD_RESPONSE, RESPONSE_FRAMING
 from proxy.wire.request import HeadError
 
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])( [^\r\n]*)?\r\n")
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])( [\t \x21-\x7e\x80-\xff]*)?\r\n")
 _FIELDS = re.compile(
     rb"\n(c(?:onnection|ontent-length)|t(?:ransfer-encoding|e)|upgrade|keep-alive|proxy-connection|x-request-id)"
     rb":[ \t]*([^\r]*)"

@@ -42,7 +42,8 @@ class WorkerUnderTest:
     """`table(...)` puts a table in force and returns when the worker has acknowledged it."""
 
     def __init__(self, *listeners: tuple[socket.socket, bool], workers: int = 1, column: int = 0,
-                 board_fd: int | None = None, wakeups: list[int] | None = None) -> None:  # fmt: skip
+                 board_fd: int | None = None, wakeups: list[int] | None = None,
+                 program: tuple[str, ...] = ("-m", "proxy.dataplane.run"), stderr: Any = None) -> None:  # fmt: skip
         self.socks = listeners or ((listening(), False),)
         self.port = self.socks[0][0].getsockname()[1] if self.socks[0][0].family != socket.AF_UNIX else 0
         self.workers = workers
@@ -56,7 +57,7 @@ class WorkerUnderTest:
         self.board = board.Board(self.board_fd, workers)
         ours, theirs = channel.pair()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "proxy.dataplane.run", str(theirs.fileno())], pass_fds=[theirs.fileno()]
+            [sys.executable, *program, str(theirs.fileno())], pass_fds=[theirs.fileno()], stderr=stderr
         )
         theirs.close()
         self._loop = asyncio.new_event_loop()

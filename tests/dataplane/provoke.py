@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from proxy.faults import FAULTS, Blame, Fault
+from proxy.faults import Blame, Fault
 from proxy.link import messages
 from proxy.link.messages import App, Instance, Learned, Record, Row
 from tests.dataplane.harness import DEADLINE, WorkerUnderTest, listening
@@ -30,7 +30,6 @@ from tests.dataplane.harness import DEADLINE, WorkerUnderTest, listening
 _rows = itertools.count(1)
 _apps = itertools.count(1)
 RST: Final = struct.pack("ii", 1, 0)
-PROVOKED: Final[set[str]] = set()
 
 
 def provokes(*those: Fault) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -538,7 +537,10 @@ class Gateway:
         return [each for each in tuple(self.worker.received) if isinstance(each, kind)]
 
     def rows(self, name: str) -> dict[str, Row]:
-        """The last counts of each instance of an app."""
+        """The present counts of each instance of an app: `Start` has the worker tell everything at once."""
+        before = len(self.worker.received)
+        self.worker.tell(messages.Start(messages.PROTOCOL, 0, "", []))
+        until(lambda: any(isinstance(each, messages.Ready) for each in self.worker.received[before:]), "Ready")
         rows: dict[str, Row] = {}
         for stats in self.all(messages.Stats):
             for row in stats.rows:
@@ -603,5 +605,3 @@ class Gateway:
 def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
-
-assert FAULTS

@@ -30,7 +30,7 @@ DEADLINE = 30.0
 ENV = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
 PYTHON = sys.executable
 
-CONTROL = '''
+CONTROL = """
 import asyncio, base64, json, os, signal, socket, sys, time
 from proxy.control.launcher import Exit, Launcher, Refused, Reload, Terminate
 from proxy.link.spawn import read_ledger, write_ledger
@@ -108,7 +108,7 @@ async def main():
     await asyncio.Event().wait()
 
 asyncio.run(main())
-'''
+"""
 
 
 def until(condition: Callable[[], Any], what: str = "", within: float = DEADLINE) -> Any:
