@@ -464,6 +464,7 @@ class ClientConnection(asyncio.Protocol):
             if due < self.wheel_due:
                 self.worker.wheel.arm(self, due)
             if self.paused_by:
+                self.resume("instance")
                 self.resume("held")
             if self.held and not self.pumping:
                 self._pump(self._take_held(), now)

@@ -104,7 +104,6 @@ class Exchange:
     client_ip = ""
     tunnel = False
     wait_fate = False
-    expecting = False
     due = float("inf")
     wheel_due = float("inf")
 
@@ -161,6 +160,9 @@ class Exchange:
                     return
         if fields.close or (self.minor == 0 and not fields.keep_alive) or worker.draining:
             self.keep = False
+        if fields.length or fields.chunked:
+            self.request_done = False  # before any refusal: what follows is content, and no request
+            self.chunked = fields.chunked
         if fields.via and worker.loops(fields.via):
             self.refuse(faults.LOOP_DETECTED)
             return
@@ -190,11 +192,8 @@ class Exchange:
         if spec.state == "stopped":
             self.refuse(faults.STOPPED)
             return
-        if fields.length or fields.chunked:
-            self.request_done = False
-            self.chunked = fields.chunked
+        if not self.request_done:
             self.replay = []
-            self.expecting = fields.expect
         if spec.sticky_cookie or spec.balance == "hash":
             self._key(spec.sticky_cookie)
         if spec.total:
@@ -261,6 +260,7 @@ class Exchange:
             head = self.request_head = self._build_head()
         replay = self.replay
         if replay:
+            self.client.resume("instance")  # before writing, which may pause it again
             conn.write(b"".join((head, *replay)))
             self.sent = len(head) + self.replay_size
         else:
@@ -272,7 +272,6 @@ class Exchange:
             self.asked_at = self.sent_at
         else:
             conn.guard_writes()
-            self.client.resume("instance")
         conn.last = now
         due = conn.due = now + spec.first_byte
         if due < conn.wheel_due:
@@ -312,7 +311,6 @@ class Exchange:
         if self.over:
             return
         self.bytes_in += size
-        self.expecting = False
         app = self.app
         assert app is not None
         if self.bytes_in > app.spec.max_body:
@@ -475,10 +473,10 @@ class Exchange:
         assert self.instance is not None and self.conn is not None
         self.instance.tunnels -= 1
         self.worker.tunnels -= 1
-        conn = self.conn
+        conn, instance = self.conn, self.instance
         self._release(now, None, False)
         conn.close_after_writing()
-        self.instance.went_well()
+        instance.went_well()
         self.fault, self.detail = fault, detail
         self.finish(now)
 
@@ -600,8 +598,8 @@ class Exchange:
         self.detail = detail or self.detail
         wanted = status or fault.status or (self.status if fault is faults.APP_ERROR else 0)
         if self.head_sent or not wanted or wanted == 499:
+            client.cut()  # first: `finish` would close a connection that was not to be kept as if all were well
             self.finish(now)
-            client.cut()
             return
         self.status = wanted
         if self.status in (400, 408, 414, 431, 501, 505) or not self.request_done:

@@ -258,7 +258,7 @@ class InstanceConnection(asyncio.Protocol):
             left = self.left = length - have
             if left > 0:
                 exchange.bytes_out += have
-                client.write(out + data[end:] if have else out)
+                client.write(b"".join((out, memoryview(data)[end:])) if have else out)
                 self._wait_on(exchange, now)
                 return
             if left < 0:
@@ -319,7 +319,7 @@ class InstanceConnection(asyncio.Protocol):
         head = self.head
         assert head is not None
         instance = self.instance
-        reusable = exchange.request_done and not head.close and self.state != UNTIL_CLOSE and not self.closed
+        reusable = exchange.request_done and not head.close and self.state != UNTIL_CLOSE and not self.closing
         if self.surplus:
             reusable = False
             self._report_surplus(exchange)

@@ -11,7 +11,7 @@ from proxy import faults
 from proxy.dataplane.wheel import TICK
 from proxy.link.messages import App
 from tests.dataplane.harness import worker
-from tests.dataplane.provoke import RST, Cut, Gate, Gateway, answers, app, origin, provokes, says, until
+from tests.dataplane.provoke import RST, Cut, Gate, Gateway, answers, app, origin, place, provokes, says, until
 
 QUICK = {"head_timeout": 0.3, "body_timeout": 0.4, "idle_timeout": 20.0}
 
@@ -242,18 +242,10 @@ def test_no_route(gateway: Gateway) -> None:
 @provokes(faults.LOOP_DETECTED)
 def test_loop_detected(gateway: Gateway) -> None:
     """An app whose address leads back here: the second time round is refused, and nothing runs away."""
-    spec = gateway.serve(app(), **{"head_timeout": 10.0})
-    me = app(gateway_instance(gateway), first_byte=10.0)
-    spec = gateway.serve(me)
+    spec = gateway.serve(app(place(gateway.port), first_byte=10.0), head_timeout=10.0)
     with gateway.connect() as client:
         answer = client.ask()
         assert (answer.status, answer.fault) == (502, "loop-detected")
         until(lambda: gateway.counted("", "loop-detected") >= 1)
         assert client.ask().fault == "loop-detected"
     until(lambda: gateway.in_flight(spec) == 0)
-
-
-def gateway_instance(gateway: Gateway) -> object:
-    from tests.dataplane.provoke import place
-
-    return place(gateway.port)
