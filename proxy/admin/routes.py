@@ -22,6 +22,7 @@ _INSTANCE: Final = {
     "id": "web-7", "app": "web", "kind": "process", "address": "127.0.0.1:41233", "pid": 4211,
     "lifecycle": "ready",         # starting warming ready draining stopping stopped backoff failed
     "admission": "admitting",     # admitting ejected trial
+    "why": "",                    # why it is in that state, where that needs a word
     "ejected_by": "",             # why it is ejected: probe, faults, hand
     "failing": False,             # would be ejected but for the cap
     "version": "3f2a91c", "started": "2026-01-05T02:49:41.120Z", "uptime_s": 1081.2, "restarts": 1,
@@ -74,7 +75,9 @@ _EVENT: Final = {
     "words": "web-7 exited with code 3 after 18 min", "data": {},
 }  # fmt: skip
 _OPERATION: Final = {
-    "id": "op-1", "act": "reload", "target": "config", "state": "done", "steps": ["read config.toml", "…"],
+    "id": "op-41", "act": "reload", "target": "config", "state": "done", "time": "2026-01-05T03:07:41.000Z",
+    "reason": "by hand", "steps": ["apps.web: process.instances changed"], "problems": [],
+    "changes": ["apps.web: process.instances changed"], "next_start": [],
 }  # fmt: skip
 _PAGE: Final = {"limit": "most items, 1 to 1000; default 100", "cursor": "the `next` of the page before"}
 _REQUEST_FILTERS: Final = {
@@ -127,27 +130,30 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "POST", "/api/v1/config/check", h.config_check,
         "Check a config without using it: `text`, or the file at `path`, or the present file.",
-        {"ok": False, "problems": ['config.toml:44: apps.web.health.intervall: unknown key - did you mean "interval"?']},
+        {"ok": False, "problems": ['config.toml:44: apps.web.health.intervall: unknown key - did you mean "interval"?'],
+         "warnings": [], "not_yet": []},
         body={"text": "TOML", "path": "a path on the gateway's machine"},
     ),
     Route(
         "POST", "/api/v1/config/reload", h.config_reload,
         "Read the config file again and apply it. A bad file changes nothing: 422 with `problems`.",
-        {**_OPERATION, "problems": [], "changes": ["apps.web.process.instances: 2 -> 3"]}, status=202,
+        _OPERATION, status=202,
         body={"reason": "why, for the events"},
     ),
     Route("GET", "/api/v1/apps", h.apps, "All apps.", {"items": [_APP], "next": None}),
     Route("GET", "/api/v1/apps/{app}", h.app, "One app.", _APP),
     Route("GET", "/api/v1/apps/{app}/why", h.app_why, "How the app is now, and why.", {**_WHY, "subject": "app"}),
     Route(
-        "GET", "/api/v1/apps/{app}/instances", h.instances, "The app's instances.", {"items": [_INSTANCE], "next": None},
+        "GET", "/api/v1/apps/{app}/instances", h.instances, "The app's instances.",
+        {"items": [_INSTANCE], "next": None},
     ),
     Route(
         "GET", "/api/v1/apps/{app}/instances/{instance}", h.instance, "One instance, with its last lines of output.",
         {**_INSTANCE, "last_lines": ["03:07:35.412 err  INFO export tenant=88"]},
     ),
     Route(
-        "GET", "/api/v1/apps/{app}/instances/{instance}/logs", h.instance_logs, "Its last lines of output, at most 200.",
+        "GET", "/api/v1/apps/{app}/instances/{instance}/logs", h.instance_logs,
+        "Its last lines of output, at most 200.",
         {"items": [{"id": "1", "time": "2026-01-05T03:07:35.412Z", "stream": "err", "line": "INFO export"}],
          "next": None},
         params={"limit": "most lines, 1 to 200; default 200"},

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import ssl
 import time
+from typing import Final
 
 from proxy.config import Address
 from proxy.control import dns
 from proxy.control.instance import Owner, Runner
 from proxy.control.lifecycle import Event
 from proxy.control.shared import Shared
-from proxy.control.state import Admission, InstanceState, Lifecycle
+from proxy.control.state import Admission, InstanceState, Lifecycle, ProbeResult
 
-AGAIN: float = 1.0
+AGAIN: Final = 1.0
 """Seconds between probes of one that cannot be connected to and is ejected for it."""
 
 
@@ -40,7 +43,7 @@ class AddressRunner(Runner):
         self.address = address
         state.url, state.weight, state.backup = address.url, address.weight, address.backup
         state.host, state.port, state.path = address.host, address.port, address.path
-        self._tls = _context(address) if address.secure else None
+        self._tls = None
         self.resolve()
 
     def resolve(self) -> None:
@@ -72,6 +75,13 @@ class AddressRunner(Runner):
         state = self.state
         if not state.resolved and not state.path and not state.dns and not dns.literal(state.host):
             await self.first(1.0)  # the resolver was only just asked
+        if self.address.secure and self._tls is None:
+            try:
+                self._tls = await asyncio.to_thread(_context, self.address.tls.ca, self.address.tls.verify)
+            except OSError as error:  # ssl.SSLError is one
+                words = f"{self.address.tls.ca}: {error}"
+                self.owner.probed(state, ProbeResult(False, words, time.time(), 0.0))
+                return
         result = await self.check(self._tls, state.host)
         state.probe = result
         state.probes_passed = state.probes_passed + 1 if result.ok else 0
@@ -79,10 +89,11 @@ class AddressRunner(Runner):
         self.owner.probed(state, result)
 
 
-def _context(address: Address) -> ssl.SSLContext:
-    """As workers do: what they would refuse, a probe refuses too."""
-    context = ssl.create_default_context(cafile=address.tls.ca)
-    if not address.tls.verify:
+@functools.lru_cache(maxsize=64)
+def _context(ca: str | None, verify: bool) -> ssl.SSLContext:
+    """As workers do: what they would refuse, a probe refuses too. Reading the system's CAs takes some 20 ms."""
+    context = ssl.create_default_context(cafile=ca)
+    if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context

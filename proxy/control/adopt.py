@@ -29,6 +29,7 @@ async def adopt(gateway: Gateway, state: State, known: Known) -> int:
         row = known.apps.get(name, {}).get("row", -1)
         pool = gateway.add_app(name, row)
         pool.app.state = known.apps.get(name, {}).get("state", "up")
+        pool.app.version = known.apps.get(name, {}).get("version", "")
         pool.app.suspects = known.suspects.get(name, [])
         pool.app.ended.extend(known.ended.get(name, ()))
     adopted = 0

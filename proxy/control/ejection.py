@@ -153,11 +153,11 @@ class Ejector:
 
     # --- what comes out ------------------------------------------------------------------------------
 
-    def decide(self, now: float) -> list[Decision]:
-        """What changes now. To be called after news, and once a second for what only time ends."""
+    def decide(self, now: float, name: str = "") -> list[Decision]:
+        """What changes now: after news of `name`, or of all, once a second, for what only time ends."""
         decisions: list[Decision] = []
-        watches = self.watches.values()
-        before = {watch.name: (watch.admission, watch.failing) for watch in watches}
+        watches = [self.watches[name]] if name in self.watches else list(self.watches.values())
+        before = {watch.name: (watch.admission, watch.failing) for watch in (*watches, *self._ejected())}
         for watch in watches:
             if watch.admission is not Admission.ADMITTING:
                 self._end_or_prolong(watch, now, decisions)

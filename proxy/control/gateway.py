@@ -43,6 +43,7 @@ from proxy.link.board import APPS, ROWS, Board
 from proxy.link.spawn import ExitRecord, Listener, Plan, write_ledger
 
 FIND_WITHIN: Final = 1.0
+BEAT: Final = 2.0
 AFTER_WORKERS: Final = 3.0
 """Seconds that instances get to end when the workers used up the drain limit."""
 
@@ -101,7 +102,7 @@ class Gateway:
         self._seen: dict[tuple[int, str, str, str], tuple[int, int]] = {}  # (worker, epoch, app, instance)
         self._ended = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        numbers = Numbers(self.data_dir / "numbers.json")
+        numbers = Numbers(self.data_dir / "numbers.json", known.numbers)
         self.shared = Shared(
             launcher=launcher,
             plan=plan,
@@ -368,7 +369,10 @@ class Gateway:
                     generations[runner.state.name] = runner.generation
                     processes[runner.generation] = runner.process
         apps = [pool.app for pool in self._all_pools()]
-        text = ledger.write(self.config_text, self.table_version, apps, generations, processes, self.events)
+        numbers = self.shared.numbers.next
+        text = ledger.write(
+            self.config_text, self.table_version, apps, generations, processes, self.events, numbers
+        )
         try:
             write_ledger(self._ledger_fd, text)
             self.ledger_error = ""
@@ -469,22 +473,26 @@ class Gateway:
 
     # --- time ----------------------------------------------------------------------------------------
 
+    async def beating(self) -> None:
+        """The launcher ends a control that says nothing for 15 s: a loop that hangs does not get here."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + BEAT
+            await asyncio.sleep(BEAT)
+            self.lag = max(0.0, loop.time() - due)
+            self.launcher.beat()
+
     async def ticking(self) -> None:
         """Once a second, as long as control lives."""
-        loop = asyncio.get_running_loop()
-        beats = 0
+        ticks = 0
         while True:
-            due = loop.time() + 1.0
             await asyncio.sleep(1.0)
-            self.lag = max(0.0, loop.time() - due)
-            beats += 1
-            if beats % 2 == 0:
-                self.launcher.beat()
+            ticks += 1
             self._workers.tick()
             for pool in self._all_pools():
                 pool.tick()
             self.shared.oom.sample()
-            if beats % 60 == 0:
+            if ticks % 60 == 0:
                 self._tidy()
             await self._sample()
 

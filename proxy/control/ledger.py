@@ -43,7 +43,8 @@ class Known:
 
     config_text: str = ""
     table: int = 0
-    apps: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> row, state
+    apps: dict[str, dict[str, Any]] = field(default_factory=dict)  # name -> row, state, version
+    numbers: dict[str, int] = field(default_factory=dict)
     instances: list[tuple[InstanceState, str]] = field(default_factory=list)  # with the generation it runs
     processes: dict[str, Process] = field(default_factory=dict)  # by generation
     suspects: dict[str, list[SuspectRequest]] = field(default_factory=dict)
@@ -59,6 +60,7 @@ def write(
     generations: dict[str, str],
     processes: dict[str, Process],
     events: Events,
+    numbers: dict[str, int],
 ) -> bytes:
     """`generations`: instance name to what it runs; `processes`: that, in full."""
     apps = list(apps)
@@ -67,7 +69,8 @@ def write(
             "version": VERSION,
             "config_text": config_text,
             "table": table,
-            "apps": {app.name: {"row": app.row, "state": app.state} for app in apps},
+            "apps": {app.name: {"row": app.row, "state": app.state, "version": app.version} for app in apps},
+            "numbers": numbers,
             "instances": [
                 _instance(state) | {"generation": generations.get(state.name, "")}
                 for app in apps
@@ -101,6 +104,7 @@ def read(text: bytes | None) -> Known:
             config_text=raw["config_text"],
             table=raw["table"],
             apps=raw["apps"],
+            numbers=raw["numbers"],
             instances=[(_state(one), one["generation"]) for one in raw["instances"]],
             processes={name: msgspec.convert(one, Process) for name, one in raw["processes"].items()},
             suspects={app: [SuspectRequest(**one) for one in items] for app, items in raw["suspects"].items()},

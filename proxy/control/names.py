@@ -1,7 +1,7 @@
 """What must never be given twice: instance numbers, and rows of the board.
 
 Always true:
-  - a number is on the disk before an instance carries it, so it is not used again even after a power cut;
+  - a number is on the disk, if that can be written, before an instance carries it: a power cut changes nothing;
   - a row is free only when no worker can still write to it (the caller has waited for that).
 """
 
@@ -23,6 +23,8 @@ class Numbers:
         self._path = path
         self._lock = asyncio.Lock()
         self.next: dict[str, int] = {}
+        self.error = ""
+        """Why the numbers cannot be written now; "" when all is well."""
         try:
             stored = orjson.loads(path.read_bytes())
             self.next.update({str(app): int(number) for app, number in stored.items()})
@@ -35,12 +37,16 @@ class Numbers:
         self.next[app] = max(self.next.get(app, 1), number)
 
     async def take(self, app: str) -> str:
-        """A new instance name. Raises OSError when it cannot be remembered."""
+        """A new instance name. A full disk must not keep an instance from starting: the ledger remembers it too."""
         number = self.next.get(app, 1)
         self.next[app] = number + 1
         data = orjson.dumps(self.next, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
         async with self._lock:
-            await asyncio.to_thread(write_whole, self._path, data)
+            try:
+                await asyncio.to_thread(write_whole, self._path, data)
+                self.error = ""
+            except OSError as error:
+                self.error = error.strerror or str(error)
         return f"{app}-{number}"
 
 

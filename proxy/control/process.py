@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from proxy import units
 from proxy.config import Process
@@ -29,18 +29,13 @@ LINES_KEPT: Final = 20
 """Last lines that an exit carries."""
 
 
-class Pool(Owner, Protocol):
-    def hint(self, state: InstanceState, text: str) -> None: ...
-
-
 class ProcessRunner(Runner):
     """The task of one process instance. `process` is what it was started with, whatever the config says now."""
 
     def __init__(
-        self, shared: Shared, owner: Pool, state: InstanceState, process: Process, output: OutputCapture
+        self, shared: Shared, owner: Owner, state: InstanceState, process: Process, output: OutputCapture
     ) -> None:
         super().__init__(shared, owner, state)
-        self.pool = owner
         self.process = process
         self.generation = version.generation(process)
         self.output = output
@@ -127,8 +122,6 @@ class ProcessRunner(Runner):
                 "backoff", f"{state.name} {what}; tried again in {units.duration(delay)}{said}", state.app, state.name,
                 last_lines=list(lines), failures=round(state.failures, 1),
             )  # fmt: skip
-        if (state.restarts == 0 and state.failures < 1.5) or often:
-            self.pool.hint(state, f"{state.name} {what}{said}")
 
     # --- what belongs to each lifecycle --------------------------------------------------------------
 
@@ -308,7 +301,6 @@ class ProcessRunner(Runner):
             state.why = said
         text = f"{state.name} {said or f'runs but is not ready: {result.words}'}"
         self.shared.event("hint", text, state.app, state.name, listens_on=list(state.listens_on))
-        self.pool.hint(state, text)
 
     def _wrong_place(self) -> str:
         """ "runs but listens on 5000, not 41233: pass {port} or read $PORT", or ""."""

@@ -18,6 +18,7 @@ from proxy.config import App as AppConfig
 from proxy.control import ejection, lifecycle
 from proxy.control.address import AddressRunner, fresh, name_of
 from proxy.control.ejection import Decision, Ejector
+from proxy.control.log import Sink
 from proxy.control.output import OutputCapture
 from proxy.control.pool import Member, plan
 from proxy.control.process import ProcessRunner
@@ -128,6 +129,8 @@ class Pool:
 
     def moved(self, state: InstanceState) -> None:
         """Its lifecycle changed."""
+        if state.lifecycle is Lifecycle.READY and state.kind == "process":
+            self._note_version(state)
         ready = [one.name for one in self.app.instances.values() if one.lifecycle is Lifecycle.READY]
         self.ejector.keep(ready, time.monotonic())
         if state.lifecycle is Lifecycle.STOPPED and state.kind == "process" and not state.stop_reason:
@@ -138,22 +141,29 @@ class Pool:
         self.decide()
         self.wake()
 
+    def _note_version(self, state: InstanceState) -> None:
+        """The first ready instance of another version or config: suspects of the one before are forgotten."""
+        runner = self.runners[state.name]
+        assert isinstance(runner, ProcessRunner)
+        version = f"{state.version or 'unknown'}/{runner.generation}"
+        before, self.app.version = self.app.version, version
+        if before and before != version:
+            self.app.suspects = []
+            text = f"{self.app.name}: version {state.version or 'unknown'} deployed, first ready as {state.name}"
+            details = {"version": state.version, "config": runner.generation, "before": before}
+            self.shared.event("deployed", text, self.app.name, state.name, **details)
+
     def probed(self, state: InstanceState, result: ProbeResult) -> None:
         """A probe of a ready instance ended."""
         self.ejector.probed(state.name, result.ok, result.words, result.refused)
-        self.decide()
-
-    def hint(self, state: InstanceState, text: str) -> None:
-        """What a person at `triage run` should read at once."""
-        if self.shared.plan["run"]:
-            self.shared.log.say(f"triage: {text}")
+        self.decide(state.name)
 
     # --- what workers and the launcher tell ----------------------------------------------------------
 
     def learned(self, worker: int, news: link.Learned) -> None:
         """A worker saw faults, or that they are over."""
         self.ejector.learned(news.instance, worker, news.good, news.faults, news.streak, news.refused)
-        self.decide()
+        self.decide(news.instance)
 
     def suspect(self, news: link.Suspect) -> None:
         """A request was on two instances when they ended."""
@@ -190,10 +200,10 @@ class Pool:
 
     # --- ejection ------------------------------------------------------------------------------------
 
-    def decide(self) -> None:
-        """Apply what the policy says now."""
+    def decide(self, name: str = "") -> None:
+        """Apply what the policy says now, of one instance or of all."""
         now = time.monotonic()
-        for decision in self.ejector.decide(now):
+        for decision in self.ejector.decide(now, name):
             state = self.app.instances.get(decision.name)
             if state is not None:
                 self._apply(state, decision, now)
@@ -377,11 +387,11 @@ class Pool:
 class _Echo:
     """Under `triage run`, what instances print appears on the terminal as `web-1 | line`."""
 
+    def __init__(self) -> None:
+        self._sink = Sink(1)
+
     def __call__(self, name: str, stream: str, line: str) -> None:
-        try:
-            print(f"{name} | {line}", flush=True)
-        except (OSError, ValueError):
-            pass
+        self._sink.write(f"{name} | {line}\n".encode(errors="replace"))
 
 
 def rules(config: AppConfig) -> ejection.Rules:

@@ -120,7 +120,7 @@ class Connector:
         spec = instance.spec
         if spec.path:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-            return await self._reach(sock, spec.path)
+            return await _reach_path(sock, spec.path)
         addresses = spec.resolved or (spec.host,)
         for attempt in range(len(addresses)):
             address = addresses[(instance.address_at + attempt) % len(addresses)]
@@ -173,6 +173,22 @@ class Connector:
                 await task
 
 
+async def _reach_path(sock: socket.socket, path: str) -> socket.socket:
+    """A Unix socket connects at once or not at all. EAGAIN is a full backlog, which the event loop would take for
+    "under way" and then for success: tried again until the time limit, as TCP does it by itself."""
+    try:
+        while True:
+            try:
+                sock.connect(path)
+            except BlockingIOError:
+                await asyncio.sleep(0.005)
+            else:
+                return sock
+    except BaseException:
+        sock.close()
+        raise
+
+
 def _fault(error: OSError, handshaking: bool) -> Fault:
     code = error.errno
     if code in _DESCRIPTORS:
@@ -181,8 +197,8 @@ def _fault(error: OSError, handshaking: bool) -> Fault:
         return faults.PORTS_EXHAUSTED
     if code in _UNREACHABLE:
         return faults.CONNECT_UNREACHABLE
-    if code == errno.ETIMEDOUT or code == errno.EAGAIN:
-        return faults.CONNECT_TIMEOUT  # EAGAIN: a Unix socket whose backlog is full
+    if code == errno.ETIMEDOUT:
+        return faults.CONNECT_TIMEOUT
     if handshaking and not isinstance(error, ConnectionRefusedError):
         return faults.TLS_ERROR
     return faults.CONNECT_REFUSED

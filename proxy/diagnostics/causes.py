@@ -146,7 +146,7 @@ def client_left(case: Case) -> Cause:
     return Cause(
         [why, *case.said()],
         cause,
-        [f"now    nothing, if it is rare: {case.facts.counts.recent or 'no other'} in 15 min", _same(case)],
+        [f"now    nothing, if it is rare: {units.count(max(1, case.facts.counts.recent))} in 15 min", _same(case)],
         certainty,
     )
 
@@ -186,9 +186,9 @@ def _why_absent(app: AppFacts, name: str) -> tuple[list[str], str]:
             return [said, "Pass {port} in its command, or let it read $PORT."], CERTAIN
     if app.exits and name == "all-unready":
         who, last = app.exits[-1]
-        said = f"Certain: {who} ended by {last.words} after {units.duration(last.lasted)}."
-        more = [f"{len(app.exits)} exits of late. Its last line: {clean(last.lines[-1], 140)}"] if last.lines else []
-        return [said, *more], CERTAIN
+        said = f"Certain: {who} ended with {last.words} after {units.duration(last.lasted)}."
+        many = [f"{len(app.exits)} instances ended of late."] if len(app.exits) > 1 else []
+        return [said, *_last(last), *many], CERTAIN
     for instance in app.instances:
         if instance.probe and not instance.probe_ok:
             return [f"Likely: the check of {instance.name} fails: {clean(instance.probe, 160)}."], LIKELY
@@ -270,7 +270,8 @@ def own(case: Case) -> Cause:
     elif name == "descriptors-exhausted":
         cause = ["Certain: the worker's descriptors were used up (EMFILE)."]
     else:
-        cause = [f"Certain: the worker said which limit: {case.detail}."] if case.detail else []
+        which = f"the worker said which: {case.detail}" if case.detail else "the worker turned it away by itself"
+        cause = [f"Certain: a limit of the gateway's own; {which}."]
         cause.append(f"Its loop was {units.duration(case.facts.lag)} late at the time.")
     if case.facts.descriptors:
         used, most = case.facts.descriptors
@@ -284,7 +285,7 @@ def connect(case: Case) -> Cause:
     why = [f"The gateway could not connect to {case.instance}{case.at()}: {case.words[0].lower()}{case.words[1:]}"]
     why += case.said()
     cause, certainty = _why_unreachable(case)
-    do = [f"now    {case.ends.format(port=there.address.rpartition(':')[2] or 'its port')}"]
+    do = [f"now    {case.ends.replace('{port}', there.address.rpartition(':')[2] or 'its port')}"]
     if name in ("connect-refused", "connect-timeout"):
         do.append("check  triage status     whether it runs, and what its check says")
     return Cause(why, cause, do, certainty)
@@ -365,7 +366,7 @@ def closed(case: Case) -> Cause:
 def _why_closed(case: Case) -> tuple[list[str], str]:
     ended = _ended_near(case)
     if ended is not None:
-        said = f"Likely its end: {case.instance} ended by {ended.words} at {stamp(ended.at)}, about then."
+        said = f"Likely its end: {case.instance} ended with {ended.words} at {stamp(ended.at)}, about then."
         return [said, *_last(ended)], LIKELY
     line = case.printed()
     if line:

@@ -9,9 +9,8 @@ from typing import Final
 
 _EXCEPTION: Final = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Warning)\b(?::|$)")
 _WORDS: Final = re.compile(
-    r"\b(?:FATAL|CRITICAL|panic:|Segmentation fault|Fatal Python error|out of memory|OutOfMemoryError|Traceback"
-    r"|ERROR|UnhandledPromiseRejection|Uncaught)\b",
-    re.IGNORECASE,
+    r"(?<![/\w])(?:FATAL|CRITICAL|ERROR|[Ff]atal(?: error)?:|[Ff]atal Python error|panic:|[Ss]egmentation fault"
+    r"|[Oo]ut of memory|OutOfMemoryError|UnhandledPromiseRejection|Uncaught|[Uu]nhandled exception)(?![/\w])"
 )
 _FRAME: Final = re.compile(r"^\s+(?P<what>\S.*\(.+:\d+\))\s*$")
 _THREAD: Final = re.compile(r"^Thread\b.*?(?:\((?P<state>[^)]*)\))?(?::\s*\"?(?P<name>[^\"]*)\"?)?$")

@@ -115,13 +115,13 @@ def lost(record: Record) -> list[str]:
         cut = f"The end of the response: the client had {had} of it, then its connection was cut."
         return [cut, _again(method, who, amount)]
     if fault.origin is Origin.CLIENT:
-        return [f"The answer: the client was gone, or at fault. {_again(method, who, amount)}"]
+        return [f"The answer: the client was gone, or at fault. {_again(method, who, amount, tried=False)}"]
     if method in SAFE:
         return [f"Only an answer. {_again(method, who, amount)}"]
     return [f"This {method}. {_again(method, who, amount)}"]
 
 
-def _again(method: str, who: str, amount: str) -> str:
+def _again(method: str, who: str, amount: str, *, tried: bool = True) -> str:
     if method in SAFE:
         return f"{who} had been given it ({amount}), but a {method} is only a question: it is safe to repeat."
     if method in IDEMPOTENT:
@@ -129,8 +129,9 @@ def _again(method: str, who: str, amount: str) -> str:
             f"{who} had been given {amount} of it. NOT KNOWN: whether it took effect; a {method} twice has the effect "
             "of one, so it may be repeated."
         )
+    careful = ", so it was not sent again: that could do its work twice" if tried else ""
     return (
-        f"{who} had been given {amount} of it, so it was not sent again: that could do its work twice. "
+        f"{who} had been given {amount} of it{careful}. "
         "NOT KNOWN: whether it was done. Look before anyone repeats it."
     )
 
@@ -171,21 +172,22 @@ def _done(facts: Facts, record: Record) -> list[str]:
 
 def _why_no_more(facts: Facts, record: Record) -> str:
     fault = FAULTS[record.fault]
+    no = "Not sent once more" if len(record.attempts or ()) > 1 else "Not sent to another instance"
     if fault.origin is Origin.CLIENT:
         return "Nothing: there is nothing to mend on this side."
     if fault.retry is Retry.NEVER:
-        return f"Not sent to another instance: {fault.name} is never tried again."
+        return f"{no}: {fault.name} is never tried again."
     if fault.retry is Retry.SUSPECT:
-        return "Not sent to another instance: it may have ended this one, and could end the next."
+        return f"{no}: it may have ended this one, and could end the next."
     if fault.retry is not Retry.ALWAYS and record.method not in IDEMPOTENT and record.sent:
-        return f"Not sent to another instance: a {record.method} is not, once one has had some of it."
+        return f"{no}: a {record.method} is not, once one has had some of it."
     if fault.retry is Retry.IF_ASKED:
-        return f"Not sent to another instance: apps.{record.app}.retries.on does not name {fault.name}."
+        return f"{no}: apps.{record.app}.retries.on does not name {fault.name}."
     if not record.replayable:
-        return "Not sent to another instance: more of its content was sent than is kept for that."
+        return f"{no}: more of its content was sent than is kept for that."
     if facts.app is not None and facts.app.ready <= 1:
-        return "Not sent to another instance: no other was ready."
-    return "Not sent again: the instances left, retries.attempts or the retry budget were used up."
+        return f"{no}: no other was ready."
+    return f"{no}: the instances left, retries.attempts or the retry budget were used up."
 
 
 # --- other answers -----------------------------------------------------------------------------------

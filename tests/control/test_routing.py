@@ -90,7 +90,7 @@ def test_the_ledger_is_read_as_it_was_written(tmp_path: Path) -> None:
     events = Events(7)
     events.add("ready", "x", "web", "web-2", pid=4)
     text = ledger.write(
-        TEXT, 5, [app], {name: generation(process) for name in app.instances}, {generation(process): process}, events
+        TEXT, 5, [app], {name: generation(process) for name in app.instances}, {generation(process): process}, events, {"web": 9}
     )
     known = ledger.read(text)
     assert {state.name: state for state, _ in known.instances} == app.instances

@@ -571,7 +571,7 @@ class Gateway:
 
     def shown(self, spec: App, answer: Answer | None, fault: Fault, *, status: int = 0, name: str = "") -> Record:
         """Asserts all that follows from a fault: answer, record, counts, blame, and that nothing is held."""
-        app_name = spec.name if not name else name
+        app_name = name or spec.name
         status = status or fault.status or 0
         if answer is not None:
             assert answer.status == status, answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -138,9 +139,10 @@ def test_send_timeout(gateway: Gateway) -> None:
             client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size)
             client.sock.settimeout(0.05)
             sent = 0
-            with pytest.raises((TimeoutError, ConnectionError)):
+            with suppress(TimeoutError, ConnectionError):
                 while sent < size:
                     sent += client.sock.send(b"x" * 65536)
+            assert sent < size
             client.sock.settimeout(30)
             answer = client.read()
             assert answer.closes, "the rest of the content has not been read"

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import errno
+import itertools
+import os
 import resource
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import trustme
 
 from proxy import faults
-from proxy.dataplane.connector import _fault
 from proxy.dataplane.wheel import TICK
-from proxy.link.messages import Tls
+from proxy.link.messages import Cut, Tls
 from tests.dataplane.harness import listening, worker
-from tests.dataplane.provoke import Gateway, answers, app, descriptors, origin, place, provokes, until
+from tests.dataplane.provoke import Asked, Gate, Gateway, answers, app, origin, place, provokes, until
 
 
 @pytest.fixture(scope="module")
@@ -138,69 +137,72 @@ def test_the_next_address_of_a_name_is_tried(gateway: Gateway) -> None:
 
 
 _IN_A_NARROW_NETWORK = """
-import ctypes, os, subprocess, sys
-libc = ctypes.CDLL(None, use_errno=True)
-if libc.unshare(0x10000000 | 0x40000000) != 0:
-    sys.exit(77)
-open("/proc/sys/net/ipv4/ip_local_port_range", "w").write("40000 40003")
-import fcntl, socket, struct
+import ctypes, os, socket, struct, sys, threading, fcntl
+os._exit(77) if ctypes.CDLL(None).unshare(0x40000000 | (0 if os.getuid() == 0 else 0x10000000)) else None
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
     fcntl.ioctl(sock, 0x8914, struct.pack("16sH14x", b"lo", 0x49))
-from tests.dataplane import narrow_network
+with open("/proc/sys/net/ipv4/ip_local_port_range", "w") as file:
+    file.write("40000 40001")
+listening = socket.create_server(("127.0.0.1", 8000))
+held = []
+def hold():
+    while True:
+        held.append(listening.accept())
+threading.Thread(target=hold, daemon=True).start()
+from proxy.dataplane.run import main
+main(int(sys.argv[1]))
 """
 
 
 @provokes(faults.PORTS_EXHAUSTED)
-def test_ports_exhausted(gateway: Gateway) -> None:
-    """Every port of this machine towards one address is taken: bound here, with that peer, by the one who asks."""
-    with listening() as sock:
-        target = sock.getsockname()
-        taken = []
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
-        if hard < high - low + 500:
-            pytest.skip("the descriptor limit of this machine is too low to take all its ports")
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        try:
-            error = None
-            while error is None and len(taken) <= high - low + 1:
-                each = socket.socket()
-                taken.append(each)
-                try:
-                    each.connect(target)
-                except OSError as caught:
-                    error = caught
-        finally:
-            for each in taken:
-                each.close()
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert error is not None and error.errno == errno.EADDRNOTAVAIL
+def test_ports_exhausted() -> None:
+    """A worker in a network of its own, with two local ports: the third connection finds none."""
+    allowed = subprocess.run(["unshare", *([] if os.getuid() == 0 else ["-r"]), "-n", "true"], check=False)
+    if allowed.returncode:
+        pytest.skip("this system lets nobody make a network namespace")
+    with worker(program=("-c", _IN_A_NARROW_NETWORK)) as under_test:
+        gateway = Gateway(under_test)
+        spec = gateway.serve(app(place(8000)))
+        waiting = [gateway.later() for _ in range(2)]
+        until(lambda: gateway.in_flight(spec) == 2)
+        answers_ = []
+        until(lambda: answers_.append(gateway.ask("/", "POST", b"x")) or answers_)
+        gateway.worker.tell(Cut(spec.instances[0].row, "instance-recycled"))
+        assert [each.answer.status for each in waiting] == [502, 502]
+        gateway.shown(spec, answers_[0], faults.PORTS_EXHAUSTED)
 
 
 @provokes(faults.DESCRIPTORS_EXHAUSTED)
 def test_descriptors_exhausted() -> None:
     """The worker's own limit is reached: told as ours, never blamed on the instance; and it recovers."""
-    with worker() as under_test, origin(answers()) as good:
+    gate = Gate()
+
+    def holding(sock: socket.socket, asked: Asked) -> bool:
+        return gate(sock, asked) if asked.target == "/hold" else answers()(sock, asked)
+
+    with worker() as under_test, origin(holding) as good:
         gateway = Gateway(under_test)
         spec = gateway.serve(app(good.instance()))
         pid = under_test.process.pid
         with gateway.connect() as client:
-            client.send(b"GE")  # accepted, before there is no descriptor left
-            until(lambda: under_test.wait_for_clients(1) if hasattr(under_test, "wait_for_clients") else True)
+            assert client.ask("/none").status == 200
+            idle = good.connections
+            busy = gateway.later("/hold")
+            until(lambda: len(good.requests) == 2)
             before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-            until(lambda: descriptors(pid) > 0)
-            used = highest(pid)
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 1, before[1]))
-            client.send(b"T / HTTP/1.1\r\nHost: a\r\n\r\n")
-            answer = client.read()
-            gateway.shown(spec, answer, faults.DESCRIPTORS_EXHAUSTED)
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (lowest_free(pid), before[1]))
+            answer = client.ask("/", "POST", b"x")
             resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+            gate.open()
+            assert busy.answer.status == 200 and idle == 1
+            gateway.shown(spec, answer, faults.DESCRIPTORS_EXHAUSTED)
             assert client.ask().status == 200, "and it recovers"
 
 
-def highest(pid: int) -> int:
-    """The highest descriptor in use; the ones below it are, in a worker that is at rest, as good as all in use."""
-    return max(int(each.name) for each in Path(f"/proc/{pid}/fd").iterdir())
+def lowest_free(pid: int) -> int:
+    """The descriptor that the process would get next; as its limit, it gets none."""
+    used = {int(each.name) for each in Path(f"/proc/{pid}/fd").iterdir()}
+    return next(number for number in itertools.count() if number not in used)
 
 
 @pytest.fixture(scope="module")
@@ -213,12 +215,15 @@ def tls_origin(authority: trustme.CA, *names: str) -> Iterator[int]:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(*names).configure_cert(context)
 
+    opened = []
+
     def serve() -> None:
         while True:
             try:
                 plain, _ = sock.accept()
             except OSError:
                 return
+            opened.append(plain.dup())
             try:
                 with context.wrap_socket(plain, server_side=True) as tls:
                     while data := tls.recv(65536):
@@ -232,6 +237,9 @@ def tls_origin(authority: trustme.CA, *names: str) -> Iterator[int]:
         thread.start()
         yield sock.getsockname()[1]
         sock.shutdown(socket.SHUT_RDWR)
+        for each in opened:
+            with each, suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
         thread.join(30)
 
 
@@ -274,5 +282,3 @@ def test_a_handshake_that_does_not_come_is_a_connect_timeout(gateway: Gateway) -
         spec = gateway.serve(app(place(sock.getsockname()[1], tls=Tls(verify=False)), connect=0.3))
         gateway.shown(spec, gateway.ask(), faults.CONNECT_TIMEOUT)
 
-
-assert _fault and subprocess and sys

@@ -22,6 +22,12 @@ SHOP: Final = ROOT / "examples" / "shop" / "app.py"
 LONG: Final = 40.0  # seconds; a deadline for what takes one or two on an ordinary machine
 MARKER: Final = "TRIAGE_TEST_RUN"  # in the environment of everything that a test's Triage starts
 
+# PR_SET_PDEATHSIG, which outlives exec: a test run that is killed takes its gateways along.
+BOUND: Final = (
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15);"
+    " os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
+
 T = TypeVar("T")
 
 
@@ -74,7 +80,7 @@ class Triage:
         self.data = data
         self.lines: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "proxy.main", *argv], cwd=folder, env=env,
+            [sys.executable, "-c", BOUND, "-m", "proxy.main", *argv], cwd=folder, env=env,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, errors="replace",
         )  # fmt: skip
