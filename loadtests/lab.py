@@ -66,17 +66,16 @@ class Lab:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with contextlib.suppress(KeyboardInterrupt):  # a second ^C must not leave processes behind
-            self._end(self._started)
-        for process in self._started:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+        # A second ^C or SIGTERM must not leave processes behind: the end is bounded by `patience`.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._end(self._started)
         for file in self._open:
             file.close()
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.rmtree(self.logs, ignore_errors=True)
         signal.signal(signal.SIGTERM, self._term)
+        signal.signal(signal.SIGINT, interrupt)
         os.sched_setaffinity(0, self._before)
 
     def free_port(self) -> int:

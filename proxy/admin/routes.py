@@ -70,6 +70,7 @@ _WHY: Final = {
     "text": "the same as `triage why` prints it, times in UTC",
     "request": _REQUEST,          # absent where there is none
 }  # fmt: skip
+_APP_WHY: Final = {name: value for name, value in {**_WHY, "subject": "app"}.items() if name != "request"}
 _EVENT: Final = {
     "id": "41", "time": "2026-01-05T03:07:41.000Z", "kind": "instance-exited", "app": "web", "instance": "web-7",
     "words": "web-7 exited with code 3 after 18 min", "data": {},
@@ -142,7 +143,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route("GET", "/api/v1/apps", h.apps, "All apps.", {"items": [_APP], "next": None}),
     Route("GET", "/api/v1/apps/{app}", h.app, "One app.", _APP),
-    Route("GET", "/api/v1/apps/{app}/why", h.app_why, "How the app is now, and why.", {**_WHY, "subject": "app"}),
+    Route("GET", "/api/v1/apps/{app}/why", h.app_why, "How the app is now, and why.", _APP_WHY),
     Route(
         "GET", "/api/v1/apps/{app}/instances", h.instances, "The app's instances.",
         {"items": [_INSTANCE], "next": None},

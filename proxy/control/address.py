@@ -112,5 +112,3 @@ def fresh(app: str, address: Address, row: int) -> InstanceState:
         started_at=time.time(),
         ready_since=time.monotonic(),
     )
-
-

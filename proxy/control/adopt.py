@@ -148,4 +148,3 @@ async def _pipes(gateway: Gateway, name: str) -> tuple[int, int]:
         except Refused:
             found.append(-1)
     return found[0], found[1]
-

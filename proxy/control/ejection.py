@@ -118,9 +118,7 @@ class Ejector:
             if refused:
                 watch.refused = True
 
-    def learned(
-        self, name: str, worker: int, good: int, faults: dict[str, int], streak: int, refused: bool
-    ) -> None:
+    def learned(self, name: str, worker: int, good: int, faults: dict[str, int], streak: int, refused: bool) -> None:
         """A worker's news. A good answer in any worker ends the row of faults of all."""
         watch = self.watches.get(name)
         if watch is None:

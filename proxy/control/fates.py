@@ -26,9 +26,7 @@ REMEMBERED: Final = 200
 class Fates:
     """Knows the exits of late, and answers."""
 
-    def __init__(
-        self, find: Callable[[str], ProcessRunner | None], send: Callable[[int, link.ToWorker], None]
-    ) -> None:
+    def __init__(self, find: Callable[[str], ProcessRunner | None], send: Callable[[int, link.ToWorker], None]) -> None:
         self._find = find
         self._send = send
         self._known: dict[tuple[str, int], link.Fate] = {}

@@ -1,6 +1,7 @@
 """The root object: all of control's parts, put together, and what admin reads and calls.
 
-Reading is plain attributes: `config`, `apps` (AppState), `workers` (WorkerState), `events`, `records`, `counters`, `board`.
+Reading is plain attributes: `config`, `apps` (AppState), `workers` (WorkerState), `events`, `records`, `counters`,
+`board`, `listeners`.
 Calls: `reload`, `find`, `verdict`, `last_lines`, `stacks`, `shutdown`.
 
 It is longer than most modules: it is the one place where news from launcher and workers meets state, table and ledger.
@@ -93,6 +94,8 @@ class Gateway:
         self.pages: dict[str, str] = {}
         self._ledger_fd = ledger_fd
         self._dirty = False
+        self._unsaved = False
+        self._writer = ledger.Writer()
         self._questions: dict[int, asyncio.Future[None]] = {}
         self._answers: dict[int, list[link.Record]] = {}
         self._missing: dict[int, int] = {}
@@ -180,7 +183,9 @@ class Gateway:
             return Verdict("draining", ["Triage stops: running requests go on to their end"])
         lines = [f"{app.name}: {app.degraded}" for app in self.apps.values() if app.degraded]
         lines += [
-            f"{worker.why}" if worker.why.startswith("worker") else f"worker{worker.slot + 1} {worker.state}: {worker.why}"
+            f"{worker.why}"
+            if worker.why.startswith("worker")
+            else f"worker{worker.slot + 1} {worker.state}: {worker.why}"
             for worker in self.workers
             if worker.why and worker.state in ("silent", "ended")
         ]
@@ -340,7 +345,9 @@ class Gateway:
         if self._dirty:
             self._dirty = False
             self._workers.publish()
-            self.save()
+            if not self._unsaved:
+                self._unsaved = True
+                asyncio.get_running_loop().call_soon(self.save)  # apart: with many instances each takes its time
 
     async def _left(self) -> None:
         self._flush()
@@ -361,6 +368,7 @@ class Gateway:
 
     def save(self) -> None:
         """Write the ledger, then acknowledge the exits that it knows of now."""
+        self._unsaved = False
         generations: dict[str, str] = {}
         processes: dict[str, Process] = {}
         for pool in self._all_pools():
@@ -370,7 +378,7 @@ class Gateway:
                     processes[runner.generation] = runner.process
         apps = [pool.app for pool in self._all_pools()]
         numbers = self.shared.numbers.next
-        text = ledger.write(
+        text = self._writer.write(
             self.config_text, self.table_version, apps, generations, processes, self.events, numbers
         )
         try:
@@ -586,4 +594,3 @@ class Gateway:
         self.shared.dns.close()
         await self._workers.close()
         os.close(self._ledger_fd)
-

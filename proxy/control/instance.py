@@ -45,8 +45,6 @@ class Runner:
         """Its process has ended; set by who hears of the exit."""
         self.leaving = asyncio.Event()
         """It shall go; `state.stop_reason` says why."""
-        self.hurry = asyncio.Event()
-        """Draining is over for all: end now."""
 
     def step(self, event: Event, why: str) -> Action:
         """Go on in the lifecycle; raises IllegalTransition."""
@@ -72,8 +70,8 @@ class Runner:
         """It has left the table: wait until workers know and nothing is on it. False: the limit passed."""
         deadline = time.monotonic() + limit
         await self.shared.left()
-        while not self.ended.is_set() and not self.hurry.is_set():
-            if self.shared.board.total(self.state.row) <= 0:
+        while not self.ended.is_set():
+            if self.shared.board.total(self.state.row) <= 0:  # written by other processes: it can only be looked at
                 return True
             if time.monotonic() >= deadline:
                 return False
@@ -90,7 +88,9 @@ class Runner:
         self.shared.event("drain-cut", text, state.app, state.name, count=count)
         self.shared.broadcast(link.Cut(state.row, "instance-recycled"))
         deadline = time.monotonic() + 1.0  # the workers write what they still can
-        while self.shared.board.total(state.row) > 0 and time.monotonic() < deadline and not self.ended.is_set():
+        while (  # noqa: ASYNC110 - the board is memory that other processes write
+            self.shared.board.total(state.row) > 0 and time.monotonic() < deadline and not self.ended.is_set()
+        ):
             await asyncio.sleep(POLL)
 
     async def check(self, tls: ssl.SSLContext | None = None, server_name: str = "") -> ProbeResult:

@@ -111,7 +111,13 @@ class ProcessRunner(Runner):
         often = state.failures >= lifecycle.FAILED_AT
         delay = lifecycle.FAILED_RETRY if often else lifecycle.delay_after_start_failure(state.failures)
         state.retry_at = now + delay
-        said = f"; its last lines: {' | '.join(lines[-5:])}" if lines else "; it printed nothing" if state.last_exit else ""
+        said = (
+            f"; its last lines: {' | '.join(lines[-5:])}"
+            if lines
+            else "; it printed nothing"
+            if state.last_exit
+            else ""
+        )
         if often:
             text = f"{state.name} {what}, again and again{said}"
             self.step(Event.ENDED_TOO_OFTEN, f"{what}{said}; tried again each {units.duration(delay)}")
@@ -363,4 +369,3 @@ def _short(ended: Exit) -> str:
 def _listening_tree(pid: int, known: tuple[int, ...]) -> list[str]:
     tree = sampling.trees(sampling.sweep(), {"": pid}).get("", known)
     return ports.listening(tree)
-

@@ -10,6 +10,7 @@ import faulthandler
 import os
 import socket
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
@@ -104,6 +105,8 @@ async def _build(launcher: Launcher, state: State, log: Log) -> Gateway:
         ledger_fd,
         state["pid"],
     )
+    if not known.table and state["children"]:  # workers know a higher version than a new count would reach
+        gateway.table_version = int(time.monotonic() * 1000)
     gateway.secret = reload.secret(Path(plan["data_dir"]))
     gateway.pages = await asyncio.to_thread(reload.pages, config.gateway.error_pages)
     gateway.worker_set.listeners = [one for one in state["listeners"] if one["name"] not in ADMIN]

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.link.messages import BadResponse, Stats
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 EVENTS_KEPT: Final = 5000
 
 
-class Lifecycle(str, Enum):
+class Lifecycle(StrEnum):
     """Where an instance stands. The value is the word shown everywhere."""
 
     STARTING = "starting"  # its process was spawned, or is about to be
@@ -38,17 +38,13 @@ class Lifecycle(str, Enum):
     BACKOFF = "backoff"  # it ended too soon and is started again later
     FAILED = "failed"  # it ended too often: needs a person or a new config
 
-    __str__ = str.__str__
 
-
-class Admission(str, Enum):
+class Admission(StrEnum):
     """Whether the balancer may pick it."""
 
     ADMITTING = "admitting"
     EJECTED = "ejected"
     TRIAL = "trial"
-
-    __str__ = str.__str__
 
 
 @dataclass(slots=True)

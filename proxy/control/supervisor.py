@@ -245,7 +245,9 @@ class Pool:
     def _assess(self) -> None:
         """One line on what is wrong with the app, "" when nothing is."""
         app = self.app
-        states = [one for one in app.instances.values() if one.lifecycle not in (Lifecycle.DRAINING, Lifecycle.STOPPING)]
+        states = [
+            one for one in app.instances.values() if one.lifecycle not in (Lifecycle.DRAINING, Lifecycle.STOPPING)
+        ]
         ready = app.ready
         failing = [one.name for one in ready if one.failing]
         ejected = [one for one in ready if one.admission is Admission.EJECTED]
@@ -414,5 +416,3 @@ def rules(config: AppConfig) -> ejection.Rules:
 def _order(state: InstanceState) -> int:
     number = state.name.rpartition("-")[2]
     return int(number) if number.isdigit() else 0
-
-

@@ -68,9 +68,5 @@ def generation(process: Process) -> str:
 
     How many there are, and how they are stopped or drained, concerns no running instance.
     """
-    relevant = {
-        name: value
-        for name, value in msgspec.to_builtins(process).items()
-        if name not in IN_PLACE
-    }
+    relevant = {name: value for name, value in msgspec.to_builtins(process).items() if name not in IN_PLACE}
     return hashlib.sha256(msgspec.json.encode(relevant, order="sorted")).hexdigest()[:12]

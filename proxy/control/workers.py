@@ -152,7 +152,7 @@ class Workers:
         wanted = {name for one in listeners for name in one["sockets"]}
         for name in wanted - set(self._sockets):
             self._sockets[name] = await self.launcher.fetch(name)
-        while not all(worker.channel.flushed for worker in self.slots.values() if worker.channel is not None):
+        while not self._flushed():  # noqa: ASYNC110 - it is a matter of milliseconds, and rare
             await asyncio.sleep(0.01)  # a message that waits may carry a socket that is closed here
         for name in set(self._sockets) - wanted:
             os.close(self._sockets.pop(name))  # workers must have the last copies: they accept what waits in them
@@ -227,9 +227,7 @@ class Workers:
                 worker.told = self._current.version
 
     def _acked(self, version: int) -> bool:
-        return all(
-            worker.state.acked >= version for worker in self.slots.values() if worker.live and worker.told
-        )
+        return all(worker.state.acked >= version for worker in self.slots.values() if worker.live and worker.told)
 
     def _look_at_acks(self) -> None:
         for entry in list(self._acks):
@@ -355,6 +353,9 @@ class Workers:
             case _:
                 pass
         self._on_message(state.slot, message)
+
+    def _flushed(self) -> bool:
+        return all(one.channel.flushed or one.channel.closed for one in self.slots.values() if one.channel is not None)
 
     def _listeners_of(self, worker: Worker) -> tuple[list[link.Listener], list[int]]:
         """What it accepts from: its own slot of each, and those of surplus workers that it stands in for."""

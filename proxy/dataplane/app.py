@@ -128,7 +128,14 @@ class App:
             wanted = self.instances.get(exchange.sticky)
             if wanted is not None and wanted.usable(now) and wanted.free and wanted not in exchange.tried:
                 return wanted
-        return self.balancer.pick(now, exchange.hash_key, exchange.tried)  # type: ignore[return-value]
+        tried = exchange.tried
+        picked = self.balancer.pick(now, exchange.hash_key, tried)
+        if picked is None and tried:
+            # Balancers know backups only when no primary is left; a request that primaries failed may have one.
+            for each in self.instances.values():
+                if each.backup and each.usable(now) and each.free and each not in tried:
+                    return each
+        return picked  # type: ignore[return-value]
 
     def trouble(self) -> Fault | None:
         """Why no instance can be picked, apart from full ones; None if only slots are missing."""

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, cast
 from proxy import faults
 from proxy.dataplane import exchange as exchanges
 from proxy.dataplane.exchange import Exchange
+from proxy.dataplane.guard import RESERVE
 from proxy.dataplane.wheel import INFINITE
 from proxy.wire import request
 from proxy.wire.chunked import ChunkedDecoder, ChunkedError
@@ -121,7 +122,11 @@ class ClientConnection(asyncio.Protocol):
         worker.accepted += 1
         now = monotonic()
         if len(worker.clients) > worker.guard.most_clients:
-            self._turn_away(now)
+            if len(worker.clients) > worker.guard.most_clients + RESERVE:
+                worker.stop_accepting()
+                self.cut()
+            else:
+                self._turn_away(now)
             return
         worker.wheel.arm(self, now + worker.settings.head_timeout)
 

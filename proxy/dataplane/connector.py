@@ -112,7 +112,13 @@ class Connector:
             conn.close()
             return
         instance.tally.connects += 1
+        if conn.surplus:
+            self._fail(instance, exchange, faults.BAD_RESPONSE, "it sent bytes before anything was asked")
+            return
         self._tasks.pop(exchange, None)
+        if conn.closed:  # accepted, and closed before anything could be sent
+            exchange.lost(now, False, True)
+            return
         exchange.connected(conn, connected - began, now - connected if instance.spec.tls else 0.0, now)
 
     async def _socket(self, instance: Instance) -> socket.socket:

@@ -6,6 +6,7 @@ lag, so that what is let in is still answered well.
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from random import random
@@ -21,12 +22,14 @@ MEMORY_LEAST: Final = 0.03
 
 
 class Guard:
-    __slots__ = ("_lag", "memory_short", "most_clients", "shedding")
+    __slots__ = ("_lag", "descriptors_short", "memory_short", "most_clients", "shedding")
 
     def __init__(self) -> None:
         self.most_clients = 10000
         self.shedding = ""
         self.memory_short = False
+        self.descriptors_short = False
+        """None is left: connections that come are closed by the event loop, unanswered."""
         self._lag = 0.0
 
     def limit(self, connections: int) -> None:
@@ -40,6 +43,8 @@ class Guard:
             self.shedding = f"its event loop is {self._lag * 1000:.0f} ms late"
         elif self.memory_short:
             self.shedding = "the machine's memory is used up"
+        elif self.descriptors_short:
+            self.shedding = "no file descriptor is left"
         elif self.shedding and self._lag < LAG / 2:
             self.shedding = ""
 
@@ -49,12 +54,15 @@ class Guard:
         return random() < min((self._lag - LAG / 2) / (LAG_ALL - LAG / 2), 0.9)
 
     def look_at_memory(self) -> None:
-        """Once a second."""
+        """Once a second; that the file can't be opened says that no descriptor is left."""
         try:
             with open("/proc/meminfo", "rb") as file:
                 head = file.read(256).split()
             self.memory_short = int(head[7]) < int(head[1]) * MEMORY_LEAST
-        except (OSError, ValueError, IndexError):
+            self.descriptors_short = False
+        except OSError as error:
+            self.descriptors_short = error.errno in (errno.EMFILE, errno.ENFILE)
+        except (ValueError, IndexError):
             self.memory_short = False
 
 

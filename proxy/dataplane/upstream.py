@@ -350,6 +350,7 @@ class InstanceConnection(asyncio.Protocol):
         """Bytes on an idle connection (a 408 before closing is usual): never part of a response."""
         if not data.startswith(b"HTTP/1.1 408") and self.state != TUNNEL:
             self.instance.tally.fault(faults.RESPONSE_FRAMING.name)
+        self.surplus = True
         self.close()
 
     # --- sending ----------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from proxy import faults
 from proxy.dataplane.app import App
 from proxy.dataplane.connector import Connector
 from proxy.dataplane.exchange import Exchange
-from proxy.dataplane.guard import Guard
+from proxy.dataplane.guard import RESERVE, Guard
 from proxy.dataplane.ids import Ids
 from proxy.dataplane.listen import Listening
 from proxy.dataplane.log import log
@@ -217,6 +217,12 @@ class Worker:
         for app in list(self._waiting_apps):
             app.serve(now)
 
+    def stop_accepting(self) -> None:
+        """Who connects now waits in the kernel's backlog; `_tick` opens again."""
+        if self.listening.is_open:
+            self.listening.is_open = False
+            self.loop.create_task(self.listening.close())
+
     def client_gone(self) -> None:
         if self.draining:
             self._maybe_drained()
@@ -332,13 +338,17 @@ class Worker:
             self._each_second(now)
         if not self.draining:
             clients, guard = len(self.clients), self.guard
-            if self.listening.is_open and clients >= guard.most_clients + 64:
-                self.loop.create_task(self.listening.close())
+            if clients >= guard.most_clients + RESERVE:
+                self.stop_accepting()
             elif not self.listening.is_open and self.version and clients < guard.most_clients:
                 self.loop.create_task(self.listening.open())
 
     def _each_second(self, now: float) -> None:
         self.guard.look_at_memory()
+        if self.guard.descriptors_short:
+            for app in self.apps.values():
+                for instance in app.instances.values():
+                    instance.close_idle()
         for client in tuple(self.paused):
             client.look(now)
         if self._second % 10 == 0:

@@ -131,8 +131,7 @@ def _again(method: str, who: str, amount: str, *, tried: bool = True) -> str:
         )
     careful = ", so it was not sent again: that could do its work twice" if tried else ""
     return (
-        f"{who} had been given {amount} of it{careful}. "
-        "NOT KNOWN: whether it was done. Look before anyone repeats it."
+        f"{who} had been given {amount} of it{careful}. NOT KNOWN: whether it was done. Look before anyone repeats it."
     )
 
 

@@ -1,4 +1,4 @@
-"""Control with a small line protocol in the place of the admin API: `python composed.py FD`, socket at $CONTROL_SOCKET."""
+"""Control with a small line protocol in the place of the admin API, at $CONTROL_SOCKET: `python composed.py FD`."""
 
 import asyncio
 import dataclasses

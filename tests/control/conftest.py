@@ -183,7 +183,7 @@ def app(more: str = "", health: str = "", name: str = "web", command: str = f"{A
     """The config of one app."""
     return f"""
 [apps.{name}]
-paths = ["/{'' if name == 'web' else name}"]
+paths = ["/{"" if name == "web" else name}"]
 [apps.{name}.process]
 command = '{command}'
 user = "root"

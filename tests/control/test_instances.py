@@ -209,7 +209,9 @@ def test_addresses_are_admitted_at_once_and_leave_when_refused(triage: Start, fo
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        gateway = triage(f'[apps.web]\naddresses = ["http://localhost:{port}"]\n[apps.web.health]\ninterval = "200ms"\n')
+        gateway = triage(
+            f'[apps.web]\naddresses = ["http://localhost:{port}"]\n[apps.web.health]\ninterval = "200ms"\n'
+        )
         until(lambda: gateway.state()["ready"], "admitted")
         name = f"localhost:{port}"
         until(lambda: gateway.instances()[name]["resolved"], "its name is resolved")

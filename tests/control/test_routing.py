@@ -89,8 +89,14 @@ def test_the_ledger_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert process is not None
     events = Events(7)
     events.add("ready", "x", "web", "web-2", pid=4)
-    text = ledger.write(
-        TEXT, 5, [app], {name: generation(process) for name in app.instances}, {generation(process): process}, events, {"web": 9}
+    text = ledger.Writer().write(
+        TEXT,
+        5,
+        [app],
+        {name: generation(process) for name in app.instances},
+        {generation(process): process},
+        events,
+        {"web": 9},
     )
     known = ledger.read(text)
     assert {state.name: state for state, _ in known.instances} == app.instances
@@ -108,7 +114,9 @@ def test_a_ledger_that_cannot_be_read_is_as_good_as_none() -> None:
 
 def test_what_only_a_start_can_change_waits(tmp_path: Path) -> None:
     old = config(tmp_path)
-    new = config(tmp_path, TEXT.replace("[gateway]", '[gateway]\ndata_dir = "other"') + '[admin]\nlisten = "127.0.0.1:1"\n')
+    new = config(
+        tmp_path, TEXT.replace("[gateway]", '[gateway]\ndata_dir = "other"') + '[admin]\nlisten = "127.0.0.1:1"\n'
+    )
     kept, waits = reload.kept(old, new)
     assert len(waits) == 2
     assert kept == old

@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
 
 import psutil
@@ -129,6 +128,32 @@ def test_a_rolling_replacement_goes_on_under_the_next_control(triage: Start) -> 
     assert gateway.get("/")[1].split()[2] == "new", "the config in force is the reloaded one"
 
 
+def test_after_three_deaths_children_and_config_are_enough(triage: Start) -> None:
+    gateway = triage(app("instances = 2"))
+    gateway.ready(2)
+    before, port = pids(gateway), gateway.port()
+    for _ in range(3):
+        kill_control(gateway)
+    assert gateway.event("control-restarted")["details"]["fresh"]
+    assert gateway.ready(2) == ["web-1", "web-2"]
+    assert pids(gateway) == before
+    until(lambda: gateway.state()["ready"], "the worker has its table")
+    assert gateway.get("/", port)[0] == 200
+    gateway.get("/crash", port)
+    assert "web-3" in gateway.ready(2)
+
+
+def test_what_workers_and_instances_are_asked(triage: Start) -> None:
+    gateway = triage(app())
+    gateway.ready(1)
+    assert gateway.get("/hello")[0] == 200
+    found = gateway.ask("find", id="")
+    assert [status for _, status, _ in found] == [200]
+    assert gateway.ask("find", id=found[0][0][:8]) == found
+    assert gateway.ask("find", id="nothing") == []
+    assert "serve_forever" in gateway.ask("stacks", pid=gateway.instances()["web-1"]["pid"])
+
+
 def test_names_of_processes(triage: Start) -> None:
     gateway = triage(app())
     gateway.ready(1)
@@ -136,4 +161,3 @@ def test_names_of_processes(triage: Start) -> None:
     names = {process.name() for process in launcher.children()}
     assert {"triage-control", "triage-worker1"} <= names
     assert launcher.name() == "triage"
-    time.sleep(0)

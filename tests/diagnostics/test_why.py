@@ -43,7 +43,8 @@ def record(fault: str = "", **more: object) -> Record:
     values: dict[str, object] = {
         "app": "web", "instance": "web-7", "client": "10.1.2.3", "method": "POST", "host": "example.com",
         "target": "/api/orders?card=4111111111111111&token=s3cr3t", "fault": fault,
-        "status": FAULTS[fault].status or 0 if fault else 200, "bytes_in": 1912, "bytes_out": 412, "sent": 1912, "head_us": 200, "queue_us": 0,
+        "status": FAULTS[fault].status or 0 if fault else 200, "bytes_in": 1912, "bytes_out": 412, "sent": 1912,
+        "head_us": 200, "queue_us": 0,
         "connect_us": 0, "wait_us": 687_000, "total_us": 689_000, "own_us": 300, "tries": 1, "reused": True,
         "idle_us": 400_000, "client_request_id": "order-77", "detail": "",
     }  # fmt: skip

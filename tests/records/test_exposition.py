@@ -1,0 +1,87 @@
+"""What Prometheus reads, read back by its own parser."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from proxy.config import parse
+from proxy.control.counters import Counters
+from proxy.control.exposition import METRICS, frame, render
+from proxy.control.state import AppState, InstanceState, Lifecycle, Usage, WorkerState
+from proxy.link import board as boards
+from proxy.link.histogram import bucket
+from proxy.link.messages import Row, Stats
+
+NOW = 1_770_000_000.0
+
+
+@pytest.fixture
+def board() -> Iterator[boards.Board]:
+    fd = boards.create()
+    made = boards.Board(fd, 2)
+    os.close(fd)
+    yield made
+
+
+def test_every_metric_and_its_values(board: boards.Board) -> None:
+    config = parse('[apps.web]\naddresses = ["http://10.0.0.1:80"]\n', "config.toml")
+    usage = Usage(1.0, cpu=0.5, rss=40_000_000)
+    one = InstanceState("web-1", "web", "process", 3, lifecycle=Lifecycle.READY, restarts=2, usage=usage)
+    app = AppState("web", config.apps["web"], 1, wanted=2, instances={"web-1": one})
+    board.inflight[3 * boards.COLUMNS] = 4
+    board.inflight[3 * boards.COLUMNS + 1] = 1
+    board.counts[boards.COLUMNS] = 7
+    board.since[boards.COLUMNS] = 90.0
+    counters = Counters()
+    counts = {bucket(0.003): 8, bucket(0.3): 1, bucket(45.0): 1}
+    row = Row(
+        "web", "web-1", 10, [0, 9, 0, 0, 1, 0], {"app-error": 1}, 100, 2000, 3, 1, counts, 45.3, counts, 45.2, 0.01
+    )
+    stats = Stats(0, "a", 1.0, 200, 900, 5, 9, 3, 1, 1, 11, 12, "full", "lag", False, 40_000_000, [row])
+    counters.apply(stats, NOW)
+    worker = WorkerState(0, pid=1, stats=stats)
+    text = render(frame({"web": app}, [worker], counters, board, records=6, output_lost=5, started_at=NOW, now=100.0))
+    families = {family.name: family for family in text_string_to_metric_families(text.decode())}
+    for metric in METRICS:
+        family = families[metric.name.removesuffix("_total")]
+        assert family.type == metric.type and family.documentation, metric
+        assert family.samples, metric.name
+        labels = set(family.samples[0].labels) - {"le"}
+        assert labels == set(metric.labels), metric.name
+
+    def value(name: str, **labels: str) -> float:
+        found = [
+            s.value
+            for f in families.values()
+            for s in f.samples
+            if s.name == name and s.labels.items() >= labels.items()
+        ]
+        assert len(found) == 1, (name, labels, found)
+        return float(found[0])
+
+    web = {"app": "web", "instance": "web-1"}
+    assert value("triage_requests_total", **web, **{"class": "2xx"}) == 9
+    assert value("triage_faults_total", **web, fault="app-error") == 1
+    assert value("triage_request_duration_seconds_bucket", **web, le="0.005") == 8
+    assert value("triage_request_duration_seconds_bucket", **web, le="0.5") == 9
+    assert value("triage_request_duration_seconds_bucket", **web, le="30.0") == 9
+    assert value("triage_request_duration_seconds_bucket", **web, le="60.0") == 10
+    assert value("triage_request_duration_seconds_sum", **web) == 45.3
+    assert value("triage_wait_seconds_count", **web) == 10
+    assert value("triage_own_seconds_sum", **web) == 0.01
+    assert value("triage_inflight", **web) == 5
+    assert value("triage_queue_waiting", app="web") == 7
+    assert value("triage_queue_oldest_seconds", app="web") == 10
+    assert value("triage_instance_lifecycle", **web, lifecycle="ready") == 1
+    assert value("triage_instance_lifecycle", **web, lifecycle="failed") == 0
+    assert value("triage_instance_admission", **web, admission="admitting") == 1
+    assert value("triage_instance_restarts_total", **web) == 2
+    assert value("triage_instance_cpu_cores", **web) == 0.5
+    assert value("triage_loop_lag_max_seconds", worker="1") == 0.0009
+    assert value("triage_shedding", worker="1") == 1
+    assert value("triage_records_dropped_total", worker="1") == 11
+    assert value("triage_log_lost_total", worker="1") == 12
