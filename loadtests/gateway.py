@@ -89,7 +89,11 @@ def start_gateway(lab: Lab, site: Site, config: str, *, ready: Callable[[], bool
     path = site.write("config.toml", config)
     process = lab.start(serve(path, program), core=lab.proxy_core, env=ENVIRONMENT)
     lab.wait_until(ready or (lambda: answers(site.port)), process, "triage")
-    return Gateway(site, process)
+    gateway = Gateway(site, process)
+    # A worker may answer before it has named itself.
+    named = {CONTROL, WORKER}
+    lab.wait_until(lambda: named <= {procs.name_of(pid) for pid in gateway.pids()}, process, "triage's names")
+    return gateway
 
 
 def fault_of(head: bytes) -> str | None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Final
 
 import proxy.admin.handlers as h
+import proxy.admin.overview as o
 from proxy.admin.routing import Route
 
 _INSTANCE: Final = {
@@ -105,38 +106,38 @@ _GATEWAY: Final = {
 }  # fmt: skip
 
 ROUTES: Final[tuple[Route, ...]] = (
-    Route("GET", "/healthz", h.healthz, "The gateway lives.", {"status": "ok"}, open=True),
+    Route("GET", "/healthz", o.healthz, "The gateway lives.", {"status": "ok"}, open=True),
     Route(
-        "GET", "/readyz", h.readyz,
+        "GET", "/readyz", o.readyz,
         "Listening, routing loaded, at least one app can be served, not draining. 503 with `reasons` when not.",
         {"ready": True, "reasons": []}, params={"app": "only this app"}, open=True,
     ),
     Route(
-        "GET", "/metrics", h.exposition, "For Prometheus. Needs the token unless admin.metrics is true.",
+        "GET", "/metrics", o.exposition, "For Prometheus. Needs the token unless admin.metrics is true.",
         "# HELP triage_requests_total …", content="text/plain",
     ),
     Route(
-        "GET", "/api/v1/status", h.status, "The whole gateway, the verdict first.",
+        "GET", "/api/v1/status", o.status, "The whole gateway, the verdict first.",
         {"verdict": _APP["verdict"], "state": "degraded", "gateway": _GATEWAY, "apps": [_APP]},
     ),
     Route(
-        "GET", "/api/v1/environment", h.environment, "Versions, machine, limits of this process; secrets masked.",
+        "GET", "/api/v1/environment", o.environment, "Versions, machine, limits of this process; secrets masked.",
         {"version": "0.1.0", "python": "3.11.9", "kernel": "6.1.0", "cpus": 4, "memory": 8589934592,
          "limits": {"descriptors": [1048576, 1048576]}, "packages": {"uvloop": "0.23.0"}, "environment": {"LANG": "C"}},
     ),
     Route(
-        "GET", "/api/v1/config", h.config, "The config in force, with defaults; secrets masked.",
+        "GET", "/api/v1/config", o.config, "The config in force, with defaults; secrets masked.",
         {"path": "/etc/triage/config.toml", "loaded": "2026-01-05T01:00:00.000Z", "error": "", "config": {"apps": {}}},
     ),
     Route(
-        "POST", "/api/v1/config/check", h.config_check,
+        "POST", "/api/v1/config/check", o.config_check,
         "Check a config without using it: `text`, or the file at `path`, or the present file.",
         {"ok": False, "problems": ['config.toml:44: apps.web.health.intervall: unknown key - did you mean "interval"?'],
          "warnings": [], "not_yet": []},
         body={"text": "TOML", "path": "a path on the gateway's machine"},
     ),
     Route(
-        "POST", "/api/v1/config/reload", h.config_reload,
+        "POST", "/api/v1/config/reload", o.config_reload,
         "Read the config file again and apply it. A bad file changes nothing: 422 with `problems`.",
         _OPERATION, status=202,
         body={"reason": "why, for the events"},
@@ -183,11 +184,11 @@ ROUTES: Final[tuple[Route, ...]] = (
         params={"since": _REQUEST_FILTERS["since"], "app": "name of an app", "kind": "kind of event", **_PAGE},
     ),
     Route(
-        "GET", "/api/v1/metrics", h.metrics, "Every metric of /metrics, with unit and meaning.",
+        "GET", "/api/v1/metrics", o.metrics, "Every metric of /metrics, with unit and meaning.",
         {"items": [{"id": "triage_requests_total", "type": "counter", "unit": "requests", "meaning": "…",
                     "labels": ["app", "instance", "class"]}], "next": None},
     ),
-    Route("GET", "/api/v1/operations", h.operations, "Acts, newest first.", {"items": [_OPERATION], "next": None}),
-    Route("GET", "/api/v1/operations/{id}", h.operation, "One act.", _OPERATION),
-    Route("GET", "/api/v1/openapi.json", h.openapi, "This table, as OpenAPI 3.1.", {"openapi": "3.1.0"}),
+    Route("GET", "/api/v1/operations", o.operations, "Acts, newest first.", {"items": [_OPERATION], "next": None}),
+    Route("GET", "/api/v1/operations/{id}", o.operation, "One act.", _OPERATION),
+    Route("GET", "/api/v1/openapi.json", o.openapi, "This table, as OpenAPI 3.1.", {"openapi": "3.1.0"}),
 )  # fmt: skip

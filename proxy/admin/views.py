@@ -56,10 +56,10 @@ class Look:
         return max(0, self.board.waiting(row)), max(0.0, self.clock - oldest) if oldest else None
 
 
-def app(look: Look, state: AppState) -> dict[str, Any]:
+def app(look: Look, state: AppState, instances: list[dict[str, Any]]) -> dict[str, Any]:
+    """An app, with its instances as `instance` shows them."""
     found = look.verdict(state)
     waiting, oldest = look.waiting(state.row)
-    instances = [instance(look, state, one) for one in state.instances.values()]
     slots = [one["slots"] for one in instances if one["lifecycle"] == "ready"]
     return {
         "id": state.name,

@@ -82,7 +82,7 @@ async def _adopt_process(
             state.started, state.started_at = child["began"], time.time() - child["lasted"]
         if state.lifecycle in (Lifecycle.BACKOFF, Lifecycle.FAILED):
             state.lifecycle = Lifecycle.STARTING
-    elif record is not None:
+    elif record is not None and state.lifecycle in _RUNNING:
         state.pid = record["pid"]
     elif state.lifecycle in _RUNNING:  # it ended, and a control that died before it could write it down knew
         state.pid = 0

@@ -274,7 +274,6 @@ class Gateway:
             lines.append("error pages changed")
         self.config, self.config_text, self.pages = config, text, pages
         self._workers.drain_limit = config.gateway.timeouts.drain
-        self._workers.tls = {one.text for one in config.gateway.listen if one.tls}
         self.shared.logs.size = config.keep.instance_logs.size
         self.shared.logs.files = config.keep.instance_logs.files
         self.records.age = config.keep.requests
@@ -289,7 +288,9 @@ class Gateway:
         _, close = reload.listeners(config.gateway.listen, self.listeners)
         for name in close:
             await self.launcher.unlisten(name)
-        if opened or close:
+        tls = reload.speaking_tls(config.gateway.listen, [*self.listeners, *opened])
+        if opened or close or tls != self._workers.tls:
+            self._workers.tls = tls
             await self._workers.listen([one for one in [*self.listeners, *opened] if one["name"] not in close])
         self.changed()
         await self._workers.resize(worker_count(config.gateway))
@@ -464,7 +465,11 @@ class Gateway:
             if pool is None or not row.instance:
                 continue
             key = (slot, stats.epoch, row.app, row.instance)
-            bad = sum(count for name, count in row.faults.items() if faults.FAULTS[name].blame is not faults.Blame.NO)
+            bad = sum(
+                count
+                for name, count in row.faults.items()
+                if name in faults.FAULTS and faults.FAULTS[name].blame is not faults.Blame.NO
+            )
             before = self._seen.get(key)
             self._seen[key] = (row.requests, bad)
             if before is not None:

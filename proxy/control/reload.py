@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from proxy.config import Changes, Config, ConfigProblems, Listen, load, parse
+from proxy.config import Changes, Config, ConfigProblems, Listen, load, parse, parse_listen
 from proxy.control.names import write_whole
 from proxy.link.spawn import Address, Listener
 
@@ -76,11 +76,34 @@ def address_of(listen: Listen) -> Address:
     return Address(name=listen.text, kind="tcp", host=listen.host, port=listen.port)
 
 
+def _place(listen: Listen) -> tuple[str, str, int, str]:
+    """TLS is not part of it: the same socket can speak it from now on."""
+    return (listen.kind, listen.host, listen.port, listen.path)
+
+
+def _places(present: list[Listener]) -> dict[str, tuple[str, str, int, str]]:
+    """By the name of a listener: what it was asked for, which for port 0 is not where it is."""
+    found = {}
+    for one in present:
+        try:
+            found[one["name"]] = _place(parse_listen(one["name"]))
+        except ValueError:
+            continue  # the admin API's own
+    return found
+
+
 def listeners(wanted: tuple[Listen, ...], present: list[Listener]) -> tuple[list[Address], list[str]]:
     """Addresses to open, and names of listeners to close."""
-    names = {one["name"] for one in present}
-    texts = {listen.text for listen in wanted}
-    return [address_of(one) for one in wanted if one.text not in names], sorted(names - texts)
+    there = _places(present)
+    places = {_place(listen) for listen in wanted}
+    add = [address_of(one) for one in wanted if _place(one) not in there.values()]
+    return add, sorted(name for name, place in there.items() if place not in places)
+
+
+def speaking_tls(wanted: tuple[Listen, ...], present: list[Listener]) -> set[str]:
+    """Names of the listeners that speak TLS."""
+    places = {_place(listen) for listen in wanted if listen.tls}
+    return {name for name, place in _places(present).items() if place in places}
 
 
 def pages(folder: str | None) -> dict[str, str]:

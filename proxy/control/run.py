@@ -111,7 +111,7 @@ async def _build(launcher: Launcher, state: State, log: Log) -> Gateway:
     gateway.pages = await asyncio.to_thread(reload.pages, config.gateway.error_pages)
     gateway.worker_set.listeners = [one for one in state["listeners"] if one["name"] not in ADMIN]
     gateway.worker_set.drain_limit = config.gateway.timeouts.drain
-    gateway.worker_set.tls = {one.text for one in config.gateway.listen if one.tls}
+    gateway.worker_set.tls = reload.speaking_tls(config.gateway.listen, state["listeners"])
     gateway.watch_names()
     await adopt(gateway, state, known)
     return gateway

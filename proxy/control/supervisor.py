@@ -1,5 +1,7 @@
 """An app's pool of instances: as many as wanted, the right ones, and who of them gets requests.
 
+Longer than most: it only connects, and the connections of one pool are best seen at one place.
+
 Always true:
   - `app.instances` has exactly the instances with a task here, and each has a row of the board of its own;
   - a number is never given twice (names.py); the planning itself is pure (pool.py, ejection.py).
@@ -179,7 +181,7 @@ class Pool:
     def on_exit(self, record: ExitRecord) -> Exit | None:
         """A process of this pool ended. None: not one that is known."""
         runner = self.runners.get(record["name"])
-        if not isinstance(runner, ProcessRunner) or (runner.state.pid and runner.state.pid != record["pid"]):
+        if not isinstance(runner, ProcessRunner) or runner.state.pid != record["pid"]:
             return None
         ended = runner.describe(record)
         self.app.ended.append(ended)
@@ -285,6 +287,10 @@ class Pool:
                 self.shared.event("failed", f"{self.app.name}: no instance can be made: {error}", self.app.name)
                 await asyncio.sleep(1.0)
                 self._wake.set()
+            except Exception as error:  # a defect here must not leave the app without anybody who looks after it
+                self.shared.log.error("defect", f"planning for {self.app.name} failed: {error!r}", app=self.app.name)
+                await asyncio.sleep(1.0)
+                self._wake.set()
 
     async def _reconcile(self) -> None:
         process = self.config.process
@@ -327,7 +333,9 @@ class Pool:
         name = await shared.numbers.take(app.name)
         now = time.monotonic()
         before = self._carried.popleft() if self._carried else None
-        state = InstanceState(name, app.name, "process", shared.rows.take(), why="starting")
+        row = shared.rows.take()
+        shared.board.zero_row(row)
+        state = InstanceState(name, app.name, "process", row, why="starting")
         if before is not None:
             state.failures = lifecycle.decayed(before.failures, before.failures_at, now)
             state.failures_at = now

@@ -1,5 +1,7 @@
 """The workers: started through the launcher, told the routing table, watched, replaced.
 
+Longer than most: starting, adopting, draining and replacing a worker share one set of slots, and are read together.
+
 Always true:
   - a worker gets `Start`, then the newest table, and each table after that in order;
   - `left()` returns only when every worker that was ever sent a table and lives has acknowledged the newest one;
@@ -116,6 +118,8 @@ class Workers:
         for child in adopted:
             await self._adopt(child)
         self.board.columns = max([count, *(slot + 1 for slot in self.slots)])
+        for slot in set(range(COLUMNS)) - set(self.slots):
+            self.board.zero_column(slot)  # of one that died while control was away
         self._publish()
         for slot in range(count):
             if slot not in self.slots:

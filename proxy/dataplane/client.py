@@ -53,13 +53,15 @@ HEAD, LENGTH, CHUNKED, WAITING, TUNNEL, LINGER = range(6)
 
 class ClientConnection(asyncio.Protocol):
     __slots__ = (
-        "closed", "dropped", "due", "decoder", "exchange", "fields", "head_began", "held", "last", "left", "lines",
-        "lines_for", "linger_to", "local", "local_port", "mark", "mark_at", "parser", "paused_by", "peer", "peer_key",
+        "closed", "dropped", "due", "decoder", "exchange", "fields", "head_began", "held", "last", "left",
+        "linger_to", "local", "local_port", "mark", "mark_at", "parser", "paused_by", "peer", "peer_key",
         "proxied", "pumping", "section", "stalled", "state", "tail", "tail_for", "tls", "transport", "tunnel",
         "wheel_due", "worker", "write_paused",
     )  # fmt: skip
 
-    def __init__(self, worker: Worker, tls: bool = False, proxied: tuple[str, int] | None = None) -> None:
+    def __init__(
+        self, worker: Worker, tls: bool = False, port: int = 0, proxied: tuple[str, int] | None = None
+    ) -> None:
         self.worker = worker
         self.tls = tls
         self.proxied = proxied
@@ -71,9 +73,6 @@ class ClientConnection(asyncio.Protocol):
         self.section = b""
         """The last head without its request line, and what it meant: on one connection the next is often the same."""
         self.fields: Fields | None = None
-        self.lines = b""
-        self.lines_for = (b"", -1)
-        """Forwarding lines, and the Host and version they are for."""
         self.tail = b""
         self.tail_for: Fields | None = None
         self.left = 0
@@ -92,7 +91,8 @@ class ClientConnection(asyncio.Protocol):
         self.tunnel: InstanceConnection | None = None
         self.peer = self.peer_key = ""
         self.local = False
-        self.local_port = 0
+        self.local_port = port
+        """Where it came to; 0 on a Unix socket."""
         self.due = INFINITE
         self.wheel_due = INFINITE
 
@@ -106,13 +106,11 @@ class ClientConnection(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=65536)
         worker = self.worker
         peer = transport.get_extra_info("peername")
-        local = transport.get_extra_info("sockname")
         if self.proxied is not None:
-            self.peer = self.peer_key = self.proxied[0]
-            self.local_port = self.proxied[1]
+            self.peer, self.local_port = self.proxied
+            self.peer_key = self.peer
         elif isinstance(peer, tuple):
             self.peer = self.peer_key = peer[0]
-            self.local_port = local[1]
             if self.peer.startswith("::ffff:"):
                 self.peer = self.peer_key = self.peer[7:]
         else:
@@ -144,24 +142,30 @@ class ClientConnection(asyncio.Protocol):
                     self._drop(len(data))
                     return
                 now = monotonic()
-                section = self.section
-                if section and not self.held and not self.write_paused:
-                    # The fast path: a head that differs from the last one in its request line only.
+                if not self.held and not self.write_paused:
+                    # The fast path: the field lines are known, only the request line is new, all content is here.
                     found = REQUEST_LINE.match(data)
-                    if found is not None and data[found.end() :] == section:
-                        method, target, minor = found.groups()
+                    if found is not None:
+                        end = found.end()
                         fields = self.fields
-                        if (
-                            target[0] == 47
-                            and method in METHODS
-                            and minor == b"1"
-                            and len(target) <= self.worker.settings.target_limit
-                            and fields is not None
-                        ):
-                            self.state = WAITING
-                            exchange = self.exchange = Exchange(self, method, target, 1, fields, now, now)
-                            exchange.begin(now)
-                            return
+                        if fields is None or not data.startswith(self.section, end):
+                            fields = self._seen_before(data, end)
+                        if fields is not None:
+                            size = len(data) - end - len(self.section)
+                            method, target, minor = found.groups()
+                            if (
+                                size == fields.length
+                                and target[0] == 47
+                                and method in METHODS
+                                and minor == b"1"
+                                and len(target) <= self.worker.settings.target_limit
+                            ):
+                                self.state = WAITING
+                                exchange = self.exchange = Exchange(self, method, target, 1, fields, now, now)
+                                if size:
+                                    exchange.given(data[-size:])
+                                exchange.begin(now)
+                                return
                 if self.held:
                     data = self.held + data
                     self.held = b""
@@ -230,6 +234,17 @@ class ClientConnection(asyncio.Protocol):
 
     # --- heads ------------------------------------------------------------------------------------
 
+    def _seen_before(self, data: bytes, end: int) -> Fields | None:
+        """What the field lines from `end` on mean, if any connection of this worker sent the same of late."""
+        stop = data.find(b"\r\n\r\n", end)
+        if stop < 0:
+            return None
+        section = data[end : stop + 4]
+        fields = self.worker.heads.get(section)
+        if fields is not None:
+            self.section, self.fields = section, fields
+        return fields
+
     def _pump(self, data: bytes, now: float) -> None:
         """Read requests until one has to wait for an instance, or no whole head is left."""
         if self.pumping:
@@ -290,14 +305,19 @@ class ClientConnection(asyncio.Protocol):
             self.state = CHUNKED
             self.decoder = ChunkedDecoder()
             self._expect_content(now)
-        elif fields.length:
-            self.state = LENGTH
-            self.left = fields.length
-            self._expect_content(now)
         else:
-            self.state = WAITING
-            if line.minor and line.target[:1] == b"/" and not fields.forwarded and not fields.upgrade:
+            if len(rest) >= fields.length:
+                self.state = WAITING
+                if fields.length:
+                    exchange.given(rest[: fields.length])
+                    rest = rest[fields.length :]
+            else:
+                self.state = LENGTH
+                self.left = fields.length
+                self._expect_content(now)
+            if line.minor and line.target[:1] == b"/" and not fields.upgrade and not fields.expect:
                 self.section, self.fields = head[line.end :], fields
+                self.worker.remember(self.section, fields)
         exchange.begin(now)
         if rest and self.exchange is exchange:
             if self.state == LENGTH:
@@ -353,12 +373,12 @@ class ClientConnection(asyncio.Protocol):
     def make_tail(self, fields: Fields, minor: int) -> bytes:
         """What follows the request line of every head with these fields, up to the request id's value."""
         worker = self.worker
-        if fields.forwarded or self.lines_for != (fields.host_field, minor):
-            self.lines = worker.forwarding.lines(
-                self.peer_key, self.tls, self.local_port, fields.host_field, fields.forwarded or None, _VIA[minor]
+        if fields.forwarded:
+            lines = worker.forwarding.lines(
+                self.peer_key, self.tls, self.local_port, fields.host_field, fields.forwarded, _VIA[minor]
             )
-            self.lines_for = (b"", -1) if fields.forwarded else (fields.host_field, minor)
-        lines = self.lines
+        else:
+            lines = worker.forwarding_lines(self.peer_key, self.tls, self.local_port, fields.host_field, _VIA[minor])
         parts = [fields.kept]
         if not fields.host_field:
             parts.append(b"Host: " + worker.default_host(self.transport) + b"\r\n")
@@ -383,7 +403,6 @@ class ClientConnection(asyncio.Protocol):
         """Other settings are in force: what was made of the last head may be made otherwise now."""
         self.section = b""
         self.fields = self.tail_for = None
-        self.lines_for = (b"", -1)
 
     def upgrade_goes_on(self, exchange: Exchange) -> bool:
         """Only listed protocols, on GET without content (DESIGN "Headers"); h2c never."""

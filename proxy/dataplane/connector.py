@@ -117,7 +117,7 @@ class Connector:
             return
         self._tasks.pop(exchange, None)
         if conn.closed:  # accepted, and closed before anything could be sent
-            exchange.lost(now, False, True)
+            exchange.lost(now, False, "")
             return
         exchange.connected(conn, connected - began, now - connected if instance.spec.tls else 0.0, now)
 

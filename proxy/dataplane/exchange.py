@@ -144,6 +144,8 @@ class Exchange:
             if route is not None:
                 app = worker.apps[route.app]
                 if app.plain:
+                    if fields.close:
+                        self.keep = False
                     self.app = app
                     self.client_ip = client.peer
                     app.budget.requests += 1
@@ -160,7 +162,7 @@ class Exchange:
                     return
         if fields.close or (self.minor == 0 and not fields.keep_alive) or worker.draining:
             self.keep = False
-        if fields.length or fields.chunked:
+        if (fields.length or fields.chunked) and not self.bytes_in:
             self.request_done = False  # before any refusal: what follows is content, and no request
             self.chunked = fields.chunked
         if fields.via and worker.loops(fields.via):
@@ -263,6 +265,8 @@ class Exchange:
             self.client.resume("instance")  # before writing, which may pause it again
             conn.write(b"".join((head, *replay)))
             self.sent = len(head) + self.replay_size
+            if self.replay_size > REPLAY:
+                self._drop_replay()
         else:
             conn.transport.write(head)  # type: ignore[union-attr]
             self.sent = len(head)
@@ -305,6 +309,12 @@ class Exchange:
         )
 
     # --- the request's content --------------------------------------------------------------------
+
+    def given(self, content: bytes) -> None:
+        """All content came with the head, before `begin`."""
+        self.bytes_in = self.replay_size = len(content)
+        self.replay = [content]
+        self.worker.replaying += self.replay_size
 
     def content(self, pieces: list[Piece], size: int) -> None:
         """Content came from the client: pass it on, keep it for another attempt while that is possible."""

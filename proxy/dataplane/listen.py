@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from proxy.dataplane.client import ClientConnection
+from proxy.dataplane.log import log
 from proxy.dataplane.tls import Certificates
 from proxy.link.messages import Listener
 from proxy.wire.proxy_protocol import MAX_V2, ProxyProtocolError, parse
@@ -47,43 +48,55 @@ class Listening:
         async with self._busy:
             if self.is_open:
                 return
-            self.is_open = True
-            worker, loop = self._worker, self._worker.loop
-            proxied = worker.settings.proxy_protocol
-            for listener, fd in self._given:
-                sock = socket.socket(fileno=os.dup(fd))
-                sock.setblocking(False)
-                if proxied:
-                    self._by_hand.append(sock)
-                    loop.add_reader(sock.fileno(), self._accept, sock, listener.tls)
-                    continue
-                ssl = self.certificates.front if listener.tls else None
-                tls = listener.tls
-                timeout = worker.settings.head_timeout if ssl else None
+            try:
+                await self._open_all()
+            except OSError as error:
+                self._close_all()  # no descriptor left: the worker's tick asks again
+                log("listening-failed", level="warning", why=error.strerror)
+            else:
+                self.is_open = True
 
-                def factory(tls: bool = tls) -> ClientConnection:
-                    return ClientConnection(worker, tls)
+    async def _open_all(self) -> None:
+        worker, loop = self._worker, self._worker.loop
+        proxied = worker.settings.proxy_protocol
+        for listener, fd in self._given:
+            sock = socket.socket(fileno=os.dup(fd))
+            sock.setblocking(False)
+            if proxied:
+                self._by_hand.append(sock)
+                loop.add_reader(sock.fileno(), self._accept, sock, listener.tls)
+                continue
+            ssl = self.certificates.front if listener.tls else None
+            tls = listener.tls
+            port = _port(sock)
+            timeout = worker.settings.head_timeout if ssl else None
 
-                if sock.family == socket.AF_UNIX:
-                    server = await loop.create_unix_server(
-                        factory, sock=sock, backlog=BACKLOG, ssl=ssl, ssl_handshake_timeout=timeout
-                    )
-                else:
-                    server = await loop.create_server(
-                        factory, sock=sock, backlog=BACKLOG, ssl=ssl, ssl_handshake_timeout=timeout
-                    )
-                self._servers.append(server)
+            def factory(tls: bool = tls, port: int = port) -> ClientConnection:
+                return ClientConnection(worker, tls, port)
+
+            if sock.family == socket.AF_UNIX:
+                server = await loop.create_unix_server(
+                    factory, sock=sock, backlog=BACKLOG, ssl=ssl, ssl_handshake_timeout=timeout
+                )
+            else:
+                server = await loop.create_server(
+                    factory, sock=sock, backlog=BACKLOG, ssl=ssl, ssl_handshake_timeout=timeout
+                )
+            self._servers.append(server)
 
     async def close(self) -> None:
         async with self._busy:
             self.is_open = False
-            for server in self._servers:
-                server.close()
-            self._servers.clear()
-            for sock in self._by_hand:
-                self._worker.loop.remove_reader(sock.fileno())
-                sock.close()
-            self._by_hand.clear()
+            self._close_all()
+
+    def _close_all(self) -> None:
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        for sock in self._by_hand:
+            self._worker.loop.remove_reader(sock.fileno())
+            sock.close()
+        self._by_hand.clear()
 
     # --- PROXY protocol ---------------------------------------------------------------------------
 
@@ -105,6 +118,7 @@ class Listening:
         worker = self._worker
         peer = address[0] if isinstance(address, tuple) else "unix"
         proxied = None
+        port = _port(sock)
         try:
             limit = worker.settings.head_timeout
             began = time.monotonic()
@@ -113,7 +127,7 @@ class Listening:
                     proxied = await self._header(sock)
             left = max(limit - (time.monotonic() - began), 0.1)
             await worker.loop.connect_accepted_socket(
-                lambda: ClientConnection(worker, tls, proxied),
+                lambda: ClientConnection(worker, tls, port, proxied),
                 sock,
                 ssl=self.certificates.front if tls else None,
                 ssl_handshake_timeout=left if tls else None,
@@ -135,6 +149,12 @@ class Listening:
                 sock.recv(parsed.consumed)
                 return (parsed.source, parsed.destination_port) if parsed.source else None
             seen = len(data)
+
+
+def _port(sock: socket.socket) -> int:
+    """The port it is bound to; 0 for a Unix socket."""
+    name = sock.getsockname()
+    return int(name[1]) if isinstance(name, tuple) else 0
 
 
 async def _readable(loop: asyncio.AbstractEventLoop, sock: socket.socket, seen: int) -> None:

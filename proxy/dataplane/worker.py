@@ -35,6 +35,7 @@ from proxy.wire.request import HeadError
 if TYPE_CHECKING:
     from proxy.dataplane.client import ClientConnection
     from proxy.dataplane.instance import Instance
+    from proxy.wire.request import Fields
 
 monotonic = time.monotonic
 
@@ -43,6 +44,9 @@ LOOK: Final = 0.02
 FATE_WAIT: Final = 1.0
 """Seconds to wait for control's word on an instance that ended; then it counts as ended by itself."""
 _LEARN: Final = 0.01
+HEADS_REMEMBERED: Final = 512
+HEAD_REMEMBERED: Final = 4096
+"""Bytes of the longest section worth it: 2 MiB at most."""
 
 
 class Worker:
@@ -81,6 +85,8 @@ class Worker:
         self.connect = self.connector.begin
         self.forget_connect = self.connector.forget
         self.listening = Listening(self)
+        self.heads: dict[bytes, Fields] = {}
+        self._lines: dict[tuple[str, bool, int, bytes, bytes], bytes] = {}
         self.clients: set[ClientConnection] = set()
         self.paused: set[ClientConnection] = set()
         self.accepted = 0
@@ -140,6 +146,8 @@ class Worker:
         if settings == before and self.log is not None:
             return
         self.forwarding = Forwarding(settings.trusted_proxies, settings.gateway_id)
+        self.heads.clear()
+        self._lines.clear()
         for client in self.clients:
             client.forget_heads()
         self.secret = bytes.fromhex(settings.secret)
@@ -180,6 +188,23 @@ class Worker:
 
     def loops(self, via: bytes) -> bool:
         return via_loops(via, self.forwarding.pseudonym)
+
+    def remember(self, section: bytes, fields: Fields) -> None:
+        """Field lines that were understood: who sends the same again need not be read again."""
+        if len(section) <= HEAD_REMEMBERED:
+            if len(self.heads) >= HEADS_REMEMBERED:
+                self.heads.clear()
+            self.heads[section] = fields
+
+    def forwarding_lines(self, peer: str, tls: bool, port: int, host: bytes, version: bytes) -> bytes:
+        """The forwarding lines of a client that says nothing of others before it."""
+        key = (peer, tls, port, host, version)
+        lines = self._lines.get(key)
+        if lines is None:
+            if len(self._lines) >= HEADS_REMEMBERED:
+                self._lines.clear()
+            lines = self._lines[key] = self.forwarding.lines(peer, tls, port, host, None, version)
+        return lines
 
     def default_host(self, transport: asyncio.Transport | None) -> bytes:
         """For a request of HTTP/1.0 without Host: where it came to."""

@@ -21,6 +21,9 @@ _LOCAL: Final = 1
 _STAMP: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069]")
 
+_QUERY: Final = re.compile(r"([?&][\w.%\[\]-]{1,64}=)[^&\s\"'<>…]+")
+"""Apps print the targets they get, and a query may hold a secret."""
+
 
 def stamp(at: float) -> str:
     """UTC to the second; the command shows it as local time."""
@@ -28,8 +31,8 @@ def stamp(at: float) -> str:
 
 
 def clean(text: str, most: int = 400) -> str:
-    """One line, without what could write to a terminal, and not too long."""
-    text = _CONTROL.sub("?", text.expandtabs(4))
+    """One line, without what could write to a terminal, without values of queries, and not too long."""
+    text = _QUERY.sub(r"\1…", _CONTROL.sub("?", text[:4000].expandtabs(4)))
     return text if len(text) <= most else text[: most - 1] + "…"
 
 

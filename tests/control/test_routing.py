@@ -1,10 +1,11 @@
 from pathlib import Path
 
-from proxy.config import Config, parse
+from proxy.config import Config, Listen, parse
 from proxy.control import ledger, reload, routing
 from proxy.control.state import Admission, AppState, Events, Exit, InstanceState, Lifecycle, SuspectRequest
 from proxy.control.version import generation
 from proxy.link import messages as link
+from proxy.link.spawn import Listener
 
 TEXT = """
 [gateway]
@@ -120,6 +121,19 @@ def test_what_only_a_start_can_change_waits(tmp_path: Path) -> None:
     kept, waits = reload.kept(old, new)
     assert len(waits) == 2
     assert kept == old
+
+
+def test_listeners_are_known_by_their_place() -> None:
+    def listener(name: str) -> Listener:
+        return Listener(name=name, kind="tcp", host="127.0.0.1", port=41234, path="", sockets=[name])
+
+    present = [listener("127.0.0.1:0"), listener("127.0.0.1:80"), listener("admin")]
+    wanted = (Listen("tcp", "127.0.0.1", 0), Listen("tcp", "127.0.0.1", 80, tls=True), Listen("tcp", "::1", 80))
+    add, close = reload.listeners(wanted, present)
+    assert [one["name"] for one in add] == ["[::1]:80"]
+    assert close == []
+    assert reload.speaking_tls(wanted, present) == {"127.0.0.1:80"}, "the same socket speaks TLS from now on"
+    assert reload.listeners(wanted[:1], present) == ([], ["127.0.0.1:80"])
 
 
 def test_a_count_replaces_no_instance(tmp_path: Path) -> None:

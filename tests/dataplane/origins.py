@@ -172,8 +172,8 @@ class Origin:
             if not self._closing:
                 self.errors.append(traceback.format_exc())
         finally:
-            conn.finished.set()
             conn.close()
+            conn.finished.set()
 
 
 # --- scripts that many tests use ------------------------------------------------------------------

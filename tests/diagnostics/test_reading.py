@@ -44,4 +44,5 @@ def test_text_from_outside_is_harmless() -> None:
     assert clean("a\x1b[2J\r\nb\u202ec") == "a?[2J??b?c"
     assert len(clean("x" * 1000)) == 400
     assert target("/a?token=1") == "/a?…"
+    assert clean('GET "/a?token=s3cr3t&x=y" 200') == 'GET "/a?token=…&x=…" 200'
     assert all(len(line) <= 20 for line in wrapped("word " * 20 + "y" * 90, 20))

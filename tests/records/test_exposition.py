@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -11,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from proxy.config import parse
 from proxy.control.counters import Counters
 from proxy.control.exposition import METRICS, frame, render
+from proxy.control.output import OutputCapture
 from proxy.control.state import AppState, InstanceState, Lifecycle, Usage, WorkerState
 from proxy.link import board as boards
 from proxy.link.histogram import bucket
@@ -20,17 +20,18 @@ NOW = 1_770_000_000.0
 
 
 @pytest.fixture
-def board() -> Iterator[boards.Board]:
+def board() -> boards.Board:
     fd = boards.create()
     made = boards.Board(fd, 2)
     os.close(fd)
-    yield made
+    return made
 
 
 def test_every_metric_and_its_values(board: boards.Board) -> None:
     config = parse('[apps.web]\naddresses = ["http://10.0.0.1:80"]\n', "config.toml")
     usage = Usage(1.0, cpu=0.5, rss=40_000_000)
     one = InstanceState("web-1", "web", "process", 3, lifecycle=Lifecycle.READY, restarts=2, usage=usage)
+    one.output = OutputCapture("web-1", None)
     app = AppState("web", config.apps["web"], 1, wanted=2, instances={"web-1": one})
     board.inflight[3 * boards.COLUMNS] = 4
     board.inflight[3 * boards.COLUMNS + 1] = 1

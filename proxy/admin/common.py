@@ -1,0 +1,51 @@
+"""What several handlers need: answers, lists, sums, and the refusal of an unknown app."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final
+
+from aiohttp import web
+
+from proxy.admin import views
+from proxy.admin.errors import ApiProblem, dumps
+from proxy.control.state import AppState
+
+if TYPE_CHECKING:
+    from proxy.control.gateway import Gateway
+
+STEP: Final = 100
+"""Instances shown before others get their turn: about 2 ms."""
+
+
+def answer(value: Any, status: int = 200) -> web.Response:
+    return web.Response(body=dumps(value), status=status, content_type="application/json")
+
+
+def items(values: list[Any], following: int | None = None) -> web.Response:
+    return answer({"items": values, "next": str(following) if following is not None else None})
+
+
+async def look(gateway: Gateway) -> views.Look:
+    """All sums of this moment."""
+    sums = await asyncio.to_thread(gateway.counters.snapshot().summaries)
+    return views.Look(gateway.counters, gateway.board, sums)
+
+
+async def all_instances(seen: views.Look, state: AppState) -> list[dict[str, Any]]:
+    """As the API shows them; where there are many, in steps, so that others get their turn."""
+    shown = []
+    for number, one in enumerate(list(state.instances.values()), 1):
+        shown.append(views.instance(seen, state, one))
+        if number % STEP == 0:
+            await asyncio.sleep(0)
+    return shown
+
+
+async def whole_app(seen: views.Look, state: AppState) -> dict[str, Any]:
+    return views.app(seen, state, await all_instances(seen, state))
+
+
+def no_app(gateway: Gateway, name: str, *, known: bool = True) -> ApiProblem:
+    names = ", ".join(gateway.apps) or "none"
+    return ApiProblem(404, "no-such-app", f"There is no app {name[:60]!r}", hint=f"Apps are: {names}." if known else "")

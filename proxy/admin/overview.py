@@ -1,0 +1,282 @@
+"""Handlers of the gateway as a whole: health, status, config, metrics, acts. As in handlers.py, none holds the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import resource
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, Final
+
+import psutil
+from aiohttp import web
+
+from proxy import config as configs
+from proxy.admin import openapi as openapi_document
+from proxy.admin import verdict, views
+from proxy.admin.common import answer, items, look, no_app, whole_app
+from proxy.admin.errors import ApiProblem
+from proxy.admin.keys import GATEWAY, LISTENING, OPERATIONS, TABLE
+from proxy.control import exposition as prometheus
+from proxy.control.reload import problems as problem_lines
+
+if TYPE_CHECKING:
+    from proxy.control.gateway import Gateway
+
+PACKAGES: Final = ("aiohttp", "uvloop", "httptools", "msgspec", "orjson", "psutil", "prometheus-client", "py-spy")
+
+
+# --- open without a token ----------------------------------------------------------------------------
+
+
+async def healthz(request: web.Request) -> web.Response:
+    return answer({"status": "ok"})
+
+
+async def readyz(request: web.Request) -> web.Response:
+    gateway = request.app[GATEWAY]
+    reasons = []
+    if gateway.stopping:
+        reasons.append("it is draining")
+    if not any(worker.state == "alive" and worker.acked for worker in gateway.workers):
+        reasons.append("no worker has its routing yet")
+    name = request.query.get("app")
+    if name is not None:
+        state = gateway.apps.get(name)
+        if state is None:
+            raise no_app(gateway, name, known=False)
+        if not state.serving or state.state != "up":
+            reasons.append(f"{name} cannot be served")
+    elif not any(state.serving and state.state == "up" for state in gateway.apps.values()):
+        reasons.append("no app can be served")
+    return answer({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+
+
+async def exposition(request: web.Request) -> web.Response:
+    gateway = request.app[GATEWAY]
+    made = prometheus.frame(
+        gateway.apps,
+        gateway.workers,
+        gateway.counters,
+        gateway.board,
+        records=len(gateway.records),
+        output_lost=gateway.output_lost,
+        started_at=gateway.started_at,
+    )
+    data = await asyncio.to_thread(prometheus.render, made)
+    return web.Response(body=data, headers={"Content-Type": prometheus.CONTENT_TYPE})
+
+
+# --- the gateway -------------------------------------------------------------------------------------
+
+
+async def status(request: web.Request) -> web.Response:
+    gateway = request.app[GATEWAY]
+    seen = await look(gateway)
+    found = views.verdicts(seen, gateway.apps)
+    whole = verdict.of_gateway(found, gateway.stopping)
+    own = gateway.verdict()
+    if own.state == "down" and whole.state != "down":
+        whole = verdict.Verdict("down", f"Triage is down: {'; '.join(own.lines[:2])}")
+    return answer(
+        {
+            "verdict": whole.line,
+            "state": whole.state,
+            "gateway": _gateway(gateway, seen, request.app[LISTENING]),
+            "apps": [await whole_app(seen, state) for state in list(gateway.apps.values())],
+        }
+    )
+
+
+def _gateway(gateway: Gateway, seen: views.Look, listening: list[str]) -> dict[str, Any]:
+    refused = next((event for event in reversed(gateway.events.ring) if event.kind.startswith("reload")), None)
+    loaded = next((event.at for event in reversed(gateway.events.ring) if event.kind == "reload"), gateway.started_at)
+    requests = sum(found.requests for found in seen.sums.apps.values())
+    own = sum(found.own_sum for found in seen.sums.apps.values())
+    return {
+        "version": gateway.version,
+        "pid": gateway.launcher_pid,
+        "started": views.iso(_began(gateway.launcher_pid) or gateway.started_at),
+        "uptime_s": round(seen.now - (_began(gateway.launcher_pid) or gateway.started_at), 3),
+        "control": {"pid": os.getpid(), "started": views.iso(gateway.started_at)},
+        "draining": gateway.stopping,
+        "listen": [
+            _url(gateway, one["kind"], one["host"], one["port"], one["path"], one["name"]) for one in gateway.listeners
+        ],
+        "admin": next((url for url in listening if url.startswith("http")), listening[0] if listening else ""),
+        "data_dir": str(gateway.data_dir),
+        "config": {
+            "path": gateway.config_path,
+            "loaded": views.iso(loaded),
+            "error": refused.text if refused is not None and refused.kind == "reload-refused" else "",
+        },
+        "workers": [views.worker(worker) for worker in gateway.workers],
+        "requests_per_s": round(sum(found.per_second for found in seen.sums.apps.values()), 2),
+        "own_ms": views.millis(own / requests) if requests else None,
+        "control_lag_ms": views.millis(gateway.lag),
+        "notices": list(_notices(gateway)),
+    }
+
+
+def _url(gateway: Gateway, kind: str, host: str, port: int, path: str, name: str) -> str:
+    if kind == "unix":
+        return f"unix:{path}"
+    scheme = "https" if name in gateway.worker_set.tls else "http"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _began(pid: int) -> float:
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.Error:
+        return 0.0
+
+
+def _notices(gateway: Gateway) -> Iterator[str]:
+    """What an operator should know, and would not look for."""
+    for worker in gateway.workers:
+        stats = worker.stats
+        name = f"worker{worker.slot + 1}"
+        if worker.why and worker.state in ("silent", "ended"):
+            yield f"{name} is {worker.state}: {worker.why}"
+        if stats is None:
+            continue
+        if stats.log_error:
+            yield f"the access log of {name} lost {stats.log_lost:,} lines: {stats.log_error}"
+        if stats.shedding:
+            yield f"{name} turns connections away: {stats.shedding}"
+    logs = gateway.shared.logs
+    if logs.error:
+        yield f"output of instances is lost ({logs.lost:,} bytes so far): {logs.error}"
+    if gateway.ledger_error:
+        yield f"the ledger cannot be written, so a new control would begin anew: {gateway.ledger_error}"
+    if gateway.lag > 0.25:
+        yield f"control's own loop is {gateway.lag * 1000:.0f} ms late"
+
+
+async def environment(request: web.Request) -> web.Response:
+    gateway = request.app[GATEWAY]
+    return answer(await asyncio.to_thread(_environment, gateway.version))
+
+
+def _environment(version: str) -> dict[str, Any]:
+    names = {"descriptors": resource.RLIMIT_NOFILE, "processes": resource.RLIMIT_NPROC, "core": resource.RLIMIT_CORE}
+    packages = {}
+    for name in PACKAGES:
+        try:
+            packages[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    memory = psutil.virtual_memory()
+    return {
+        "version": version,
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        "host": platform.node(),
+        "cpus": os.cpu_count(),
+        "usable_cpus": len(os.sched_getaffinity(0)),
+        "load": list(os.getloadavg()),
+        "memory": memory.total,
+        "memory_available": memory.available,
+        "user": os.geteuid(),
+        "limits": {name: list(resource.getrlimit(which)) for name, which in names.items()},
+        "packages": packages,
+        "environment": {name: configs.masked(name, value) for name, value in sorted(os.environ.items())},
+    }
+
+
+async def config(request: web.Request) -> web.Response:
+    gateway = request.app[GATEWAY]
+    shown = await asyncio.to_thread(configs.shown, gateway.config)
+    about = _gateway(gateway, await look(gateway), request.app[LISTENING])["config"]
+    return answer({**about, "config": shown})
+
+
+async def config_check(request: web.Request) -> web.Response:
+    gateway = request.app[GATEWAY]
+    body = request["body"]
+    path = body.get("path") or gateway.config_path
+    text = body.get("text")
+    if text is None and "path" not in body and gateway.run_mode:
+        text = gateway.config_text
+
+    def check() -> dict[str, Any]:
+        try:
+            read = configs.parse(text, path) if text is not None else configs.load(path)
+        except configs.ConfigProblems as error:
+            return {"ok": False, "problems": problem_lines(error), "warnings": [], "not_yet": []}
+        return {"ok": True, "problems": [], "warnings": configs.warnings(read), "not_yet": configs.not_yet(read)}
+
+    return answer(await asyncio.to_thread(check))
+
+
+async def config_reload(request: web.Request) -> web.Response:
+    gateway = request.app[GATEWAY]
+    if gateway.run_mode:
+        raise ApiProblem(
+            409, "no-config-file", "There is no config file to read again",
+            "This is `triage run`: its config was made from the command line.",
+            "triage run --print-config prints the equal file; triage serve -c FILE can be reloaded.",
+        )  # fmt: skip
+    reason = request["body"].get("reason", "by hand")
+    began = time.time()
+    result = await gateway.reload(None, "the admin API", reason)
+    done = {
+        "id": f"op-{gateway.events.next_id - 1}",  # the number of the event that tells of it
+        "act": "reload",
+        "target": "config",
+        "state": "done" if result.ok else "failed",
+        "time": views.iso(began),
+        "reason": reason,
+        "steps": (result.changes or ["nothing differs"]) if result.ok else ["refused: nothing was changed"],
+        "problems": result.problems,
+        "changes": result.changes,
+        "next_start": result.next_start,
+    }
+    request.app[OPERATIONS].append(done)
+    if not result.ok:
+        raise ApiProblem(
+            422, "config-refused", "The config was refused; nothing was changed",
+            f"{len(result.problems)} problem{'' if len(result.problems) == 1 else 's'}.",
+            "triage check prints them too, without reloading.", problems=result.problems, operation=done["id"],
+        )  # fmt: skip
+    return answer(done, 202)
+
+
+# --- lists and the table itself -----------------------------------------------------------------------
+
+
+async def operations(request: web.Request) -> web.Response:
+    kept = request.app[OPERATIONS]
+    return items(list(reversed(kept)))
+
+
+async def operation(request: web.Request) -> web.Response:
+    for found in request.app[OPERATIONS]:
+        if found["id"] == request.match_info["id"]:
+            return answer(found)
+    raise ApiProblem(404, "no-such-operation", f"There is no operation {request.match_info['id'][:60]!r}")
+
+
+async def metrics(request: web.Request) -> web.Response:
+    return items(
+        [
+            {
+                "id": metric.name,
+                "type": metric.type,
+                "unit": metric.unit,
+                "meaning": metric.meaning,
+                "labels": list(metric.labels),
+            }
+            for metric in prometheus.METRICS
+        ]
+    )
+
+
+async def openapi(request: web.Request) -> web.Response:
+    table = request.app[TABLE]
+    return answer(openapi_document.document(table))
