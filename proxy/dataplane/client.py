@@ -546,6 +546,8 @@ class ClientConnection(asyncio.Protocol):
         self.last = now
         self.due = INFINITE
         if self.held:
+            if self.exchange is not None:
+                self.exchange.bytes_in += len(self.held)
             conn.write(self._take_held())
             self.resume("held")
 

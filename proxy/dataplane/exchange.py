@@ -138,12 +138,12 @@ class Exchange:
         fields = self.fields
         worker = self.worker
         client = self.client
-        if fields.plain and worker.calm:
+        if fields.plain and worker.calm and fields.length == self.bytes_in:
             # By far the most requests; what follows below would find nothing to do.
             route = worker.routes.match(fields.host, self.target)
             if route is not None:
                 app = worker.apps[route.app]
-                if app.plain:
+                if app.plain and fields.length <= app.spec.max_body:
                     if fields.close:
                         self.keep = False
                     self.app = app
@@ -473,6 +473,7 @@ class Exchange:
         self.worker.tunnels += 1
         lines = head.kept + b"Connection: Upgrade\r\nUpgrade: " + head.upgrade + b"\r\nX-Request-ID: " + self.id
         client.write(lines + b"\r\n\r\n" + rest)
+        self.bytes_out += len(rest)
         client.open_tunnel(conn, now)
         conn.open_tunnel(client, now)
 

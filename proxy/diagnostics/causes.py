@@ -63,7 +63,7 @@ class Case:
 
     def printed(self) -> str:
         """The line of its output that names an error, if it was printed while this request was there."""
-        begin, end = self.record.time - 0.02, self.record.time + self.record.total_us / 1e6 + 0.5
+        begin, end = self.record.time, self.record.time + self.record.total_us / 1e6 + 0.5
         near = [line.text for line in self.facts.lines if begin <= line.at <= end]
         mine = [text for text in near if self.record.id in text]
         return traceback_line(mine) or traceback_line(near)
@@ -338,13 +338,9 @@ def closed(case: Case) -> Cause:
         idle_us = first.idle_us if first is not None else case.record.idle_us
         idle = f" that had been idle for {units.duration(idle_us / 1e6)}" if idle_us is not None else ""
         if fresh:
-            error = case.printed()
             return Cause(
                 [f"A reused connection{idle} was closed without an answer, and {len(fresh)} fresh ones after it too."],
-                [
-                    "Likely this request itself: a race of the keep-alive time does not close fresh connections.",
-                    *([f"It printed meanwhile: {clean(error, 140)}"] if error else []),
-                ],
+                ["Likely this request itself: a race of the keep-alive time does not close fresh connections."],
                 [*_logs(case), _same(case)],
                 LIKELY,
             )
@@ -475,7 +471,8 @@ def hanging(case: Case) -> Cause:
 def _why_hanging(case: Case) -> tuple[list[str], str]:
     """From its CPU then and its stack now; the two together are more than each, if it still hangs."""
     there = case.there
-    used = [sample.cpu for sample in there.used] or ([there.cpu] if there.cpu is not None and there.pid else [])
+    used = [sample.cpu for sample in there.used if sample.at >= case.record.time + 0.5]
+    used = used or ([there.cpu] if there.cpu is not None and there.pid else [])
     mean = sum(used) / len(used) if used else None
     busy = mean is not None and mean >= 0.9 * (there.cpu_limit or 1.0)
     quiet = mean is not None and mean < 0.2

@@ -15,7 +15,7 @@ _WORDS: Final = re.compile(
 _FRAME: Final = re.compile(r"^\s+(?P<what>\S.*\(.+:\d+\))\s*$")
 _THREAD: Final = re.compile(r"^Thread\b.*?(?:\((?P<state>[^)]*)\))?(?::\s*\"?(?P<name>[^\"]*)\"?)?$")
 _AT_REST: Final = re.compile(
-    r"^(?:_?worker|select|e?poll|accept|wait|get|_?run_once|run_forever|serve_forever|_wait_for_tstate_lock)\b"
+    r"^(?:\w+\.)*(?:_?worker|select|e?poll|accept|wait|get|_?run_once|run_forever|serve_forever|_wait_for_tstate_lock)\b"
 )
 """Innermost calls of threads that have nothing to do: event loops, pools, servers."""
 

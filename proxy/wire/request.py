@@ -128,7 +128,7 @@ class Fields:
         self.expect = False
         self.te_trailers = False
         self.plain = False
-        """Nothing in them asks for more than passing on: no content, no upgrade, nobody before us."""
+        """Nothing in them asks for more than passing on: no content of unknown length, no upgrade, nobody before us."""
         self.via = b""
         self.traceparent = b""
         self.request_id = b""
@@ -296,9 +296,7 @@ def read_fields(section: bytes, minor: int, headers_limit: int) -> Fields:
         raise HeadError(BAD_REQUEST, f"{'more than one' if hosts else 'no'} Host field")
     if fields.length and fields.chunked:
         raise HeadError(BAD_FRAMING, "both Content-Length and Transfer-Encoding")
-    fields.plain = minor == 1 and not (
-        fields.length or fields.chunked or fields.upgrade or fields.via or fields.forwarded
-    )
+    fields.plain = minor == 1 and not (fields.chunked or fields.upgrade or fields.via or fields.forwarded)
     return fields
 
 

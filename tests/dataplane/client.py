@@ -119,7 +119,8 @@ class Wire:
             self.ended = "RST"
             raise Reset(f"RST after {bytes(self.taken[-200:])!r}") from None
         except ssl.SSLEOFError:
-            data = b""
+            self.ended = "RST"  # without close_notify: as good as one
+            raise Reset(f"a TLS connection cut after {bytes(self.taken[-200:])!r}") from None
         except TimeoutError:
             raise AssertionError(f"nothing within {DEADLINE:g} s; before: {bytes(self.taken[-300:])!r}") from None
         if not data:
@@ -288,7 +289,7 @@ class Client(Wire):
             if first:
                 sock.sendall(first)
             if tls is not None:
-                sock = tls.wrap_socket(sock, server_hostname=name)
+                sock = tls.wrap_socket(sock, server_hostname=name, suppress_ragged_eofs=False)
         except BaseException:
             sock.close()
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -85,13 +86,12 @@ def test_websocket(gateway: WorkerUnderTest, chat: Server) -> None:
 
 
 def test_many_websockets(gateway: WorkerUnderTest, chat: Server) -> None:
-    clients = [talk(gateway) for _ in range(20)]
-    for number, client in enumerate(clients):
-        client.send(f"{number}")
-    assert [client.recv(DEADLINE) for client in clients] == [f"{number}" for number in range(20)]
-    gateway.wait(Stats, lambda stats: stats.tunnels == 20)
-    for client in clients:
-        client.close()
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(talk(gateway)) for _ in range(20)]
+        for number, client in enumerate(clients):
+            client.send(f"{number}")
+        assert [client.recv(DEADLINE) for client in clients] == [f"{number}" for number in range(20)]
+        gateway.wait(Stats, lambda stats: stats.tunnels == 20)
     until(lambda: inflight(gateway) == 0)
 
 
@@ -110,12 +110,11 @@ def test_a_new_table(gateway: WorkerUnderTest, chat: Server) -> None:
 
 def test_the_server_closes(gateway: WorkerUnderTest, chat: Server) -> None:
     """The instance's end reaches the client."""
-    client = talk(gateway)
-    until(lambda: inflight(gateway) == 1)
-    chat.shutdown()
-    with pytest.raises(ConnectionClosed):
-        client.recv(DEADLINE)
-    client.close()
+    with talk(gateway) as client:
+        until(lambda: inflight(gateway) == 1)
+        chat.shutdown()
+        with pytest.raises(ConnectionClosed):
+            client.recv(DEADLINE)
     until(lambda: inflight(gateway) == 0)
 
 

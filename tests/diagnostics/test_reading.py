@@ -37,6 +37,7 @@ def test_frames_put_what_works_before_what_waits() -> None:
     ]
     assert not at_rest(stacks)
     assert at_rest('Thread 1 (idle): "MainThread"\n    select (selectors.py:468)\n    main (app.py:1)\n')
+    assert at_rest('Thread 1 (idle): "MainThread"\n    EpollSelector.select (selectors.py:468)\n')
     assert frames("no stacks in here") == [] and not at_rest("")
 
 
