@@ -67,7 +67,7 @@ def account(exchange: Exchange, now: float) -> None:
         instance.name if instance is not None else "",
         exchange.client_ip or exchange.client.peer,
         METHODS[method][0] if method in METHODS else method.decode("latin-1"),
-        exchange.fields.host_field.decode("latin-1"),
+        exchange.fields.host_text,
         exchange.target.decode("latin-1"),
         status,
         name,

@@ -151,14 +151,17 @@ class ClientConnection(asyncio.Protocol):
                         if fields is None or not data.startswith(self.section, end):
                             fields = self._seen_before(data, end)
                         if fields is not None:
-                            size = len(data) - end - len(self.section)
+                            head_size = end + len(self.section)
+                            size = len(data) - head_size
                             method, target, minor = found.groups()
+                            worker = self.worker
                             if (
                                 size == fields.length
                                 and target[0] == 47
                                 and method in METHODS
                                 and minor == b"1"
-                                and len(target) <= self.worker.settings.target_limit
+                                and len(target) <= worker.target_limit
+                                and head_size <= worker.head_limit
                             ):
                                 self.state = WAITING
                                 exchange = self.exchange = Exchange(self, method, target, 1, fields, now, now)
@@ -362,6 +365,7 @@ class ClientConnection(asyncio.Protocol):
             lines = [each for each in fields.kept.split(b"\r\n") if each[:5].lower() != b"host:"]
             fields.kept = b"\r\n".join([b"Host: " + authority, *lines])
             fields.host_field = authority
+            fields.host_text = authority.decode("latin-1")
             fields.host = parse_authority(authority).host
 
     def reject(self, error: HeadError, data: bytes, now: float) -> None:

@@ -237,8 +237,8 @@ class Exchange:
         instance.take()
         self.instance = instance
         self.tries += 1
-        unsafe = not METHODS[self.method][1]
-        conn = instance.claim(now, self.fresh, unsafe)
+        method = self.method
+        conn = instance.claim(now, self.fresh, method != b"GET" and not METHODS[method][1])
         if conn is not None:
             self.reused = True
             self.idle_time = now - conn.idle_since
@@ -443,12 +443,13 @@ class Exchange:
         app.balancer.done(instance, now, wait, failed)
         if instance.adaptive is not None:
             instance.slots = instance.adaptive.answered(wait, instance.inflight + 1)
-        instance.good += 1
         if failed:
             self.fault = faults.APP_ERROR
             instance.went_wrong(faults.APP_ERROR)
         elif instance.streak or instance.spec.admission == "trial":
             instance.went_well()
+        else:
+            instance.good += 1
         if app.queue or app.shared:
             app.freed(now)
         self.finish(now)

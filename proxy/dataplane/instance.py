@@ -74,6 +74,7 @@ class Instance:
         """A new table speaks of the same instance."""
         if spec.admission == "trial" and self.spec.admission != "trial":
             self.ewma_at = 0.0  # what was known of it is over: the trial request is to be picked for it
+            self.good = 0
         self.spec = spec
         self.weight = spec.weight
         self.backup = spec.backup

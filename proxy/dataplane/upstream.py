@@ -99,7 +99,11 @@ class InstanceConnection(asyncio.Protocol):
                 return
             state = self.state
             if state == HEAD:
-                self._read_head(data, exchange)
+                raw = self.raw
+                if raw and not self.held and data.startswith(raw) and self.head is not None:
+                    self._answer(data, len(raw), self.head, exchange)  # the same head as last time
+                else:
+                    self._read_head(data, exchange)
             elif state == LENGTH:
                 left = self.left = self.left - len(data)
                 if left > 0:

@@ -96,6 +96,8 @@ class Worker:
         self.calm = True
         """Neither draining nor shedding."""
         self.slow = self.settings.slow
+        self.head_limit = self.settings.head_limit
+        self.target_limit = self.settings.target_limit
         self.on_drained: Callable[[], None] | None = None
         self._drain_idle = 2.0
         self.lag_us = 0
@@ -143,6 +145,8 @@ class Worker:
     def _apply_settings(self, settings: messages.Settings) -> None:
         before, self.settings = self.settings, settings
         self.slow = settings.slow
+        self.head_limit = settings.head_limit
+        self.target_limit = settings.target_limit
         if settings == before and self.log is not None:
             return
         self.forwarding = Forwarding(settings.trusted_proxies, settings.gateway_id)

@@ -107,8 +107,8 @@ class Fields:
     """What the field lines mean to a gateway."""
 
     __slots__ = (
-        "chunked", "close", "expect", "forwarded", "host", "host_field", "keep_alive", "kept", "length", "plain",
-        "request_id", "te_trailers", "traceparent", "upgrade", "via",
+        "chunked", "close", "expect", "forwarded", "host", "host_field", "host_text", "keep_alive", "kept", "length",
+        "plain", "request_id", "te_trailers", "traceparent", "upgrade", "via",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -118,6 +118,8 @@ class Fields:
         """As routing compares it; empty without a Host (HTTP/1.0)."""
         self.host_field = b""
         """As it came."""
+        self.host_text = ""
+        """The same, for records."""
         self.length = 0
         """Content-Length; 0 where there is none."""
         self.chunked = False
@@ -296,6 +298,7 @@ def read_fields(section: bytes, minor: int, headers_limit: int) -> Fields:
         raise HeadError(BAD_REQUEST, f"{'more than one' if hosts else 'no'} Host field")
     if fields.length and fields.chunked:
         raise HeadError(BAD_FRAMING, "both Content-Length and Transfer-Encoding")
+    fields.host_text = fields.host_field.decode("latin-1")
     fields.plain = minor == 1 and not (fields.chunked or fields.upgrade or fields.via or fields.forwarded)
     return fields
 

@@ -44,8 +44,14 @@ def serve(gateway: WorkerUnderTest) -> Iterator[Serve]:
     started: list[Origin] = []
     before = gateway.settings
 
-    def start(script: Script | None = None, *, instance: dict[str, Any] | None = None,
-              settings: dict[str, Any] | None = None, origin: dict[str, Any] | None = None, **app: Any) -> Origin:  # fmt: skip
+    def start(
+        script: Script | None = None,
+        *,
+        instance: dict[str, Any] | None = None,
+        settings: dict[str, Any] | None = None,
+        origin: dict[str, Any] | None = None,
+        **app: Any,
+    ) -> Origin:
         made = Origin(script, **(origin or {}))
         started.append(made)
         app.setdefault("attempts", 0)

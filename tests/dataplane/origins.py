@@ -103,7 +103,9 @@ class Origin:
     def __enter__(self) -> Origin:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close(quietly=error is not None)
 
     @property

@@ -102,6 +102,8 @@ class Origin:
 
     def close(self) -> None:
         self.ending.set()
+        if isinstance(self.script, Gate):
+            self.script.open()
         with suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()

@@ -143,9 +143,31 @@ FIELDS: dict[str, tuple[bytes, int]] = {
 LENGTHS: dict[str, tuple[bytes, int]] = {
     f"Content-Length: {value!r}": (fields(b"Content-Length: " + value) + SMUGGLED, 400)
     for value in (
-        b"", b"+3", b"-1", b"-0", b"0x3", b"3 3", b"3,3", b"3, 4", b"1e1", b"3.0", b"3;", b"a", b"3a", b"9" * 30, b'"3"',
-        b"18446744073709551616", b"99999999999999999999", b"0 , 3", b"\x0b3", b"3\x0b", b"\xd9\xa3", b"1_0", b",", b"3,",
-    )  # fmt: skip
+        b"",
+        b"+3",
+        b"-1",
+        b"-0",
+        b"0x3",
+        b"3 3",
+        b"3,3",
+        b"3, 4",
+        b"1e1",
+        b"3.0",
+        b"3;",
+        b"a",
+        b"3a",
+        b"9" * 30,
+        b'"3"',
+        b"18446744073709551616",
+        b"99999999999999999999",
+        b"0 , 3",
+        b"\x0b3",
+        b"3\x0b",
+        b"\xd9\xa3",
+        b"1_0",
+        b",",
+        b"3,",
+    )
 } | {
     "two lengths": (fields(b"Content-Length: 3", b"Content-Length: 4") + SMUGGLED, 400),
     "the same length twice": (fields(b"Content-Length: 3", b"Content-Length: 3") + b"abc", 400),
@@ -158,21 +180,52 @@ LENGTHS: dict[str, tuple[bytes, int]] = {
 CODINGS: dict[str, tuple[bytes, int]] = {
     f"Transfer-Encoding: {value!r}": (fields(b"Transfer-Encoding: " + value) + b"0\r\n\r\n" + SMUGGLED, 400)
     for value in (
-        b"", b"identity", b"xchunked", b"chunkedx", b"chunked, chunked", b"gzip, chunked", b"chunked, gzip", b"gzip",
-        b"chunked, identity", b"identity, chunked", b"chunked;q=1", b"chunked,", b",chunked", b", chunked", b"\x0bchunked",
-        b"chunked\x0b", b"chun\0ked", b"chunked\0", b'"chunked"', b"'chunked'", b"chunk", b"chu nked", b"x, chunked, x",
-        b"cow", b"deflate\tchunked", b"[chunked]", b"\xa0chunked", b"chunked\xa0", b"\xc2\x85chunked", b"chunked chunked",
-    )  # fmt: skip
+        b"",
+        b"identity",
+        b"xchunked",
+        b"chunkedx",
+        b"chunked, chunked",
+        b"gzip, chunked",
+        b"chunked, gzip",
+        b"gzip",
+        b"chunked, identity",
+        b"identity, chunked",
+        b"chunked;q=1",
+        b"chunked,",
+        b",chunked",
+        b", chunked",
+        b"\x0bchunked",
+        b"chunked\x0b",
+        b"chun\0ked",
+        b"chunked\0",
+        b'"chunked"',
+        b"'chunked'",
+        b"chunk",
+        b"chu nked",
+        b"x, chunked, x",
+        b"cow",
+        b"deflate\tchunked",
+        b"[chunked]",
+        b"\xa0chunked",
+        b"chunked\xa0",
+        b"\xc2\x85chunked",
+        b"chunked chunked",
+    )
 } | {
     "CL.TE": (fields(b"Content-Length: 45", b"Transfer-Encoding: chunked") + b"0\r\n\r\n" + SMUGGLED, 400),
-    "TE.CL": (fields(b"Transfer-Encoding: chunked", b"Content-Length: 4") + b"2d\r\n" + SMUGGLED + b"\r\n0\r\n\r\n", 400),
+    "TE.CL": (
+        fields(b"Transfer-Encoding: chunked", b"Content-Length: 4") + b"2d\r\n" + SMUGGLED + b"\r\n0\r\n\r\n",
+        400,
+    ),
     "a length of 0 and chunked": (fields(b"Content-Length: 0", b"Transfer-Encoding: chunked") + b"0\r\n\r\n", 400),
     "chunked and a length of 0": (fields(b"Transfer-Encoding: chunked", b"Content-Length: 0") + b"0\r\n\r\n", 400),
     "chunked twice": (fields(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked") + b"0\r\n\r\n", 400),
     "chunked and identity": (fields(b"Transfer-Encoding: chunked", b"Transfer-Encoding: identity") + b"0\r\n\r\n", 400),
     "identity and chunked": (fields(b"Transfer-Encoding: identity", b"Transfer-Encoding: chunked") + b"0\r\n\r\n", 400),
     "chunked, then a length and a bad coding": (
-        fields(b"Content-Length: 5", b"Transfer-Encoding: xchunked") + b"hello" + SMUGGLED, 400),
+        fields(b"Content-Length: 5", b"Transfer-Encoding: xchunked") + b"hello" + SMUGGLED,
+        400,
+    ),
     "space before the colon": (fields(b"Transfer-Encoding : chunked") + b"0\r\n\r\n" + SMUGGLED, 400),
     "tab before the colon": (fields(b"Transfer-Encoding\t: chunked") + b"0\r\n\r\n" + SMUGGLED, 400),
     "folded": (fields(b"Transfer-Encoding:", b" chunked") + b"0\r\n\r\n" + SMUGGLED, 400),
@@ -181,9 +234,11 @@ CODINGS: dict[str, tuple[bytes, int]] = {
     "hidden behind a bare CR": (fields(b"X: x\rTransfer-Encoding: chunked") + b"0\r\n\r\n" + SMUGGLED, 400),
     "on HTTP/1.0": (fields(b"Transfer-Encoding: chunked", version=b"1.0") + b"0\r\n\r\n" + SMUGGLED, 400),
     "on HTTP/1.0 with a length": (
-        fields(b"Transfer-Encoding: chunked", b"Content-Length: 5", version=b"1.0") + b"0\r\n\r\n" + SMUGGLED, 400),
+        fields(b"Transfer-Encoding: chunked", b"Content-Length: 5", version=b"1.0") + b"0\r\n\r\n" + SMUGGLED,
+        400,
+    ),
     "NUL before the name": (fields(b"\0Transfer-Encoding: chunked") + b"0\r\n\r\n" + SMUGGLED, 400),
-}  # fmt: skip
+}
 
 LARGE: dict[str, tuple[bytes, int]] = {
     "a target too long": (get("/" + "a" * 8192), 414),
@@ -313,7 +368,8 @@ VALID: dict[str, bytes] = {
     "a length of 0": get("/v", "Content-Length: 0", method="POST"),
     "a length with zeros": get("/v", "Content-Length: 0000", method="POST"),
     "Chunked in capitals": get("/v", "Transfer-Encoding: CHUNKED", method="POST") + b"0\r\n\r\n",
-    "a chunk extension": get("/v", "Transfer-Encoding: chunked", method="POST") + b'3;a=b;c="d;e"\r\nabc\r\n0;x\r\n\r\n',
+    "a chunk extension": get("/v", "Transfer-Encoding: chunked", method="POST")
+    + b'3;a=b;c="d;e"\r\nabc\r\n0;x\r\n\r\n',
     "a size with zeros": get("/v", "Transfer-Encoding: chunked", method="POST") + b"0003\r\nabc\r\n00\r\n\r\n",
     "an empty POST": get("/v", method="POST"),
     "GET with content": get("/v", "Content-Length: 3") + b"abc",

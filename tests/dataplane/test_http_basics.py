@@ -19,7 +19,13 @@ def test_keep_alive(gateway: WorkerUnderTest, serve: Serve, client: Client) -> N
         answer = client.ask(get(f"/{number}"))
         assert (answer.status, answer.body, answer.keeps) == (200, f"/{number}".encode(), True)
         record = gateway.record(answer.id)
-        assert (record.status, record.fault, record.app, record.target, record.tries) == (200, "", "web", f"/{number}", 1)
+        assert (record.status, record.fault, record.app, record.target, record.tries) == (
+            200,
+            "",
+            "web",
+            f"/{number}",
+            1,
+        )
         assert record.reused == (number > 0) and record.bytes_out == 2
     assert len(origin.connections) == 1
 
@@ -109,10 +115,15 @@ def test_pipelining_many_kinds(gateway: WorkerUnderTest, serve: Serve) -> None:
 
     serve(script, hosts=("a.example",))
     requests = [
-        get("/1"), get("/2", host="nobody.example"), post(b"abc", target="/3"), get("/4", method="HEAD"),
-        get("/5", "Transfer-Encoding: chunked", method="POST") + chunked([b"d", b"ef"]), get("/6", host="nobody.example"),
-        post(b"", target="/7"), get("/8"),
-    ]  # fmt: skip
+        get("/1"),
+        get("/2", host="nobody.example"),
+        post(b"abc", target="/3"),
+        get("/4", method="HEAD"),
+        get("/5", "Transfer-Encoding: chunked", method="POST") + chunked([b"d", b"ef"]),
+        get("/6", host="nobody.example"),
+        post(b"", target="/7"),
+        get("/8"),
+    ]
     for how, pieces in splits(b"".join(requests)):
         with Client(gateway.port) as client:
             client.send(*pieces)
@@ -122,7 +133,9 @@ def test_pipelining_many_kinds(gateway: WorkerUnderTest, serve: Serve) -> None:
         assert bodies == [b"/1", b"/3abc", b"", b"/5def", b"/7", b"/8"], how
 
 
-@pytest.mark.parametrize("bad", [b"GET  / HTTP/1.1\r\n\r\n", get("/", "Content-Length: x"), b"\0\r\n\r\n", get("/", "A : b")])
+@pytest.mark.parametrize(
+    "bad", [b"GET  / HTTP/1.1\r\n\r\n", get("/", "Content-Length: x"), b"\0\r\n\r\n", get("/", "A : b")]
+)
 def test_pipelining_with_an_error(gateway: WorkerUnderTest, serve: Serve, bad: bytes) -> None:
     """The third of four is malformed: two answers, then 400, then the end; the fourth reaches nobody."""
     origin = serve()

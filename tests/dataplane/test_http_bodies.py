@@ -11,7 +11,7 @@ import pytest
 from tests.dataplane.client import Client, chunked, get, post, splits
 from tests.dataplane.conftest import Serve
 from tests.dataplane.harness import WorkerUnderTest
-from tests.dataplane.origins import Conn, echo, each_time, once, response
+from tests.dataplane.origins import Conn, each_time, echo, once, response
 
 LARGE = random.Random(1).randbytes(10 << 20)
 SIZES = {"0 B": 0, "1 B": 1, "64 KiB": 65536, "64 KiB + 1": 65537, "10 MiB": 10 << 20}
@@ -42,7 +42,9 @@ def test_up(gateway: WorkerUnderTest, serve: Serve, client: Client, size: str, f
         if framed == "length":
             answer = client.ask(post(content))
         else:
-            answer = client.ask(get("/", "Transfer-Encoding: chunked", method="POST") + chunked(in_pieces(content, 100_000)))
+            answer = client.ask(
+                get("/", "Transfer-Encoding: chunked", method="POST") + chunked(in_pieces(content, 100_000))
+            )
         assert (answer.status, answer.body, answer.keeps) == (200, sha(content), True)
         record = gateway.record(answer.id)
         assert (record.fault, record.bytes_in) == ("", len(content))
@@ -172,14 +174,14 @@ def test_te_is_for_one_hop(serve: Serve, client: Client) -> None:
 def test_server_sent_events(gateway: WorkerUnderTest, serve: Serve, client: Client) -> None:
     """Each event arrives before the next is sent, whatever the framing."""
     for framed in ("chunked", "until the end", "length"):
-        got = 0
+        got: list[int] = []
 
-        def script(conn: Conn, framed: str = framed) -> None:
+        def script(conn: Conn, framed: str = framed, got: list[int] = got) -> None:
             conn.request()
             line = {"chunked": b"Transfer-Encoding: chunked\r\n", "length": b"Content-Length: 800\r\n"}.get(framed, b"")
             conn.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n" + line + b"\r\n")
             for number in range(50):
-                conn.origin.wait(lambda _, number=number: got == number)  # type: ignore[misc]
+                conn.origin.wait(lambda _, number=number: len(got) == number)  # type: ignore[misc]
                 event = b"data: %08d\n\n" % number
                 conn.send(b"%x\r\n%b\r\n" % (len(event), event) if framed == "chunked" else event)
             if framed == "chunked":
@@ -192,7 +194,7 @@ def test_server_sent_events(gateway: WorkerUnderTest, serve: Serve, client: Clie
         for number in range(50):
             data = client.chunk() if head.chunked else client.exactly(16)
             assert data == b"data: %08d\n\n" % number
-            got = number + 1
+            got.append(number)
         if head.chunked:
             assert client.chunk() == b""
             assert client.fields() == []

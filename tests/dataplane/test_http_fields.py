@@ -20,11 +20,22 @@ def test_hop_by_hop_up(serve: Serve, client: Client) -> None:
     origin = serve()
     client.send(
         get(
-            "/", "Connection: X-One, keep-alive, X-Two, Content-Length, Host, Authorization, Cookie", "X-One: 1", "x-two: 2",
-            "X-TWO: again", "Keep-Alive: timeout=5", "Proxy-Connection: keep-alive", "Proxy: http://evil/", "X-Three: 3",
-            "Authorization: Basic x", "Cookie: a=b", "Content-Length: 3", method="POST",
-        ) + b"abc"
-    )  # fmt: skip
+            "/",
+            "Connection: X-One, keep-alive, X-Two, Content-Length, Host, Authorization, Cookie",
+            "X-One: 1",
+            "x-two: 2",
+            "X-TWO: again",
+            "Keep-Alive: timeout=5",
+            "Proxy-Connection: keep-alive",
+            "Proxy: http://evil/",
+            "X-Three: 3",
+            "Authorization: Basic x",
+            "Cookie: a=b",
+            "Content-Length: 3",
+            method="POST",
+        )
+        + b"abc"
+    )
     assert client.response().status == 200
     request = origin.requests[0]
     for name in ("X-One", "X-Two", "Keep-Alive", "Proxy-Connection", "Proxy", "Connection", "Upgrade"):
@@ -37,11 +48,20 @@ def test_hop_by_hop_down(serve: Serve, client: Client) -> None:
     serve(
         each_time(
             response(
-                b"hello", "Connection: X-One, Content-Type", "X-One: 1", "x-one: 2", "Keep-Alive: timeout=5",
-                "Proxy-Connection: x", "Content-Type: text/plain", "Upgrade: h2c", "X-Two: 2", "Set-Cookie: a=1", "Set-Cookie: b=2",
+                b"hello",
+                "Connection: X-One, Content-Type",
+                "X-One: 1",
+                "x-one: 2",
+                "Keep-Alive: timeout=5",
+                "Proxy-Connection: x",
+                "Content-Type: text/plain",
+                "Upgrade: h2c",
+                "X-Two: 2",
+                "Set-Cookie: a=1",
+                "Set-Cookie: b=2",
             )
         )
-    )  # fmt: skip
+    )
     for _ in range(2):
         answer = client.ask(get())
         for name in ("X-One", "Keep-Alive", "Proxy-Connection", "Connection", "Upgrade"):
@@ -60,9 +80,18 @@ def test_order_and_case_stay(serve: Serve, client: Client) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["Content_Length", "Transfer_Encoding", "X_Forwarded_For", "X-Forwarded_For", "x_forwarded_proto", "X_Real_IP",
-     "X_Request_ID", "content_length", "Proxy"],
-)  # fmt: skip
+    [
+        "Content_Length",
+        "Transfer_Encoding",
+        "X_Forwarded_For",
+        "X-Forwarded_For",
+        "x_forwarded_proto",
+        "X_Real_IP",
+        "X_Request_ID",
+        "content_length",
+        "Proxy",
+    ],
+)
 def test_shadow_names(serve: Serve, client: Client, name: str) -> None:
     """Names that an app behind CGI variables would take for framing or forwarding ones."""
     origin = serve()
@@ -77,9 +106,13 @@ def test_underscores_stay_otherwise(serve: Serve, client: Client) -> None:
 
 
 CLAIMS = [
-    "X-Forwarded-For: 203.0.113.9", "X-Forwarded-Proto: https", "X-Forwarded-Host: evil.example", "X-Forwarded-Port: 444",
-    "Forwarded: for=203.0.113.9;proto=https", "X-Real-IP: 203.0.113.9",
-]  # fmt: skip
+    "X-Forwarded-For: 203.0.113.9",
+    "X-Forwarded-Proto: https",
+    "X-Forwarded-Host: evil.example",
+    "X-Forwarded-Port: 444",
+    "Forwarded: for=203.0.113.9;proto=https",
+    "X-Real-IP: 203.0.113.9",
+]
 
 
 def test_forwarding_from_an_untrusted_client(gateway: WorkerUnderTest, serve: Serve, client: Client) -> None:
@@ -142,9 +175,19 @@ def test_traceparent(gateway: WorkerUnderTest, serve: Serve, client: Client) -> 
 def test_nothing_twice(serve: Serve, client: Client) -> None:
     """Each field that Triage writes stands there once, with all of them coming in already."""
     origin = serve()
-    client.ask(get("/", *CLAIMS, "X-Request-ID: a", "X-Request-ID: b", f"traceparent: {TRACE}", f"traceparent: {TRACE}"))
-    for name in ("Host", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Port", "Forwarded",
-                 "X-Request-ID", "traceparent"):  # fmt: skip
+    client.ask(
+        get("/", *CLAIMS, "X-Request-ID: a", "X-Request-ID: b", f"traceparent: {TRACE}", f"traceparent: {TRACE}")
+    )
+    for name in (
+        "Host",
+        "X-Forwarded-For",
+        "X-Forwarded-Proto",
+        "X-Forwarded-Host",
+        "X-Forwarded-Port",
+        "Forwarded",
+        "X-Request-ID",
+        "traceparent",
+    ):
         assert len(origin.requests[0].all(name)) == 1, name
 
 
@@ -155,8 +198,11 @@ def test_absolute_form(gateway: WorkerUnderTest, serve: Serve, client: Client) -
     """The target's authority replaces Host, for routing and for the instance."""
     origin = serve(hosts=("b.example",))
     for target, then in (
-        ("http://b.example/x?y", "/x?y"), ("http://b.example", "/"), ("http://b.example?a", "/?a"), ("HTTP://B.EXAMPLE:80/", "/"),
-    ):  # fmt: skip
+        ("http://b.example/x?y", "/x?y"),
+        ("http://b.example", "/"),
+        ("http://b.example?a", "/?a"),
+        ("HTTP://B.EXAMPLE:80/", "/"),
+    ):
         answer = client.ask(get(target, host="a.example"))
         assert (answer.status, answer.body) == (200, then.encode())
         assert origin.requests[-1].all("Host")[0].lower().startswith("b.example")
@@ -177,9 +223,14 @@ def test_strip_prefix(gateway: WorkerUnderTest, serve: Serve, client: Client) ->
     """The prefix is cut, always leaving a path; the record has the target as it came."""
     origin = serve(paths=("/api",), strip_prefix=True)
     for target, then in (
-        ("/api/x", "/x"), ("/api", "/"), ("/api/", "/"), ("/api?a=b", "/?a=b"), ("/api//evil.example/", "/evil.example/"),
-        ("/api/../x", "/../x"), ("/api/%2e", "/%2e"),
-    ):  # fmt: skip
+        ("/api/x", "/x"),
+        ("/api", "/"),
+        ("/api/", "/"),
+        ("/api?a=b", "/?a=b"),
+        ("/api//evil.example/", "/evil.example/"),
+        ("/api/../x", "/../x"),
+        ("/api/%2e", "/%2e"),
+    ):
         answer = client.ask(get(target))
         assert (answer.status, origin.requests[-1].target) == (200, then), target
         assert gateway.record(answer.id).target == target

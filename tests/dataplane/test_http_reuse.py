@@ -70,7 +70,9 @@ def test_another_request_line(gateway: WorkerUnderTest, serve: Serve, line: str)
                 answer = client.response("HEAD" if method == "HEAD" else "GET")
                 assert answer.status == status, (before, answer.raw)
                 last = origin.requests[-1] if status == 200 else None
-                fields = [each for each in last.fields if each[0] not in (b"X-Request-ID", b"traceparent")] if last else []
+                fields = (
+                    [each for each in last.fields if each[0] not in (b"X-Request-ID", b"traceparent")] if last else []
+                )
                 seen.append((last.start if last else b"", fields, answer.fault, answer.keeps))
                 record = gateway.record(answer.id)
                 assert (record.status, record.fault) == (status, answer.fault)
@@ -79,7 +81,9 @@ def test_another_request_line(gateway: WorkerUnderTest, serve: Serve, line: str)
                 else:
                     assert client.is_closed() == "FIN"
     assert all(each == seen[0] for each in seen), seen
-    assert {each.target for each in origin.requests} <= {"/before", "/after", "/x", "*"} | {line.split()[1] if status == 200 else ""}
+    assert {each.target for each in origin.requests} <= {"/before", "/after", "/x", "*"} | {
+        line.split()[1] if status == 200 else ""
+    }
 
 
 CHANGES = {
@@ -110,12 +114,16 @@ def test_other_fields(gateway: WorkerUnderTest, serve: Serve, name: str) -> None
     origin = serve(hosts=("a.example",))
     plain = []
     with Client(gateway.port) as client:
-        for round in range(3):
+        for _ in range(3):
             for _ in range(2):
                 answer = client.ask(asked("GET /plain HTTP/1.1"))
                 assert answer.body == b"/plain"
-                plain.append([each for each in origin.requests[-1].fields if each[0] not in (b"X-Request-ID", b"traceparent")])
-            client.send(asked("POST /other HTTP/1.1" if "content" in name or "chunk" in name else "GET /other HTTP/1.1", fields))
+                plain.append(
+                    [each for each in origin.requests[-1].fields if each[0] not in (b"X-Request-ID", b"traceparent")]
+                )
+            client.send(
+                asked("POST /other HTTP/1.1" if "content" in name or "chunk" in name else "GET /other HTTP/1.1", fields)
+            )
             answer = client.response()
             assert answer.status == status
             if status == 200:
@@ -196,7 +204,14 @@ def test_the_same_response_head_in_other_framing(gateway: WorkerUnderTest, serve
                 return
 
     serve(script)
-    for version, method in [("1.1", "GET"), ("1.0", "GET"), ("1.1", "HEAD"), ("1.1", "GET"), ("1.0", "GET"), ("1.1", "GET")]:
+    for version, method in [
+        ("1.1", "GET"),
+        ("1.0", "GET"),
+        ("1.1", "HEAD"),
+        ("1.1", "GET"),
+        ("1.0", "GET"),
+        ("1.1", "GET"),
+    ]:
         with Client(gateway.port) as client:
             answer = client.ask(get(version=version, method=method))
             assert answer.body == (b"" if method == "HEAD" else b"hello")

@@ -75,7 +75,12 @@ def proxied(serve: Serve, trusted: tuple[str, ...] = TRUSTED, gateway: WorkerUnd
     assert gateway is not None
     before = gateway.settings
     return serve(
-        settings={"proxy_protocol": True, "trusted_proxies": trusted, "certificates": before.certificates, "head_timeout": 2.0}
+        settings={
+            "proxy_protocol": True,
+            "trusted_proxies": trusted,
+            "certificates": before.certificates,
+            "head_timeout": 2.0,
+        }
     )
 
 
@@ -129,9 +134,13 @@ def test_garbage(gateway: WorkerUnderTest, serve: Serve, name: str) -> None:
 def test_half_a_header(gateway: WorkerUnderTest, serve: Serve) -> None:
     """Not whole within the head's limit, or ended before: closed."""
     origin = serve(
-        settings={"proxy_protocol": True, "trusted_proxies": TRUSTED, "certificates": gateway.settings.certificates,
-                  "head_timeout": 0.4}
-    )  # fmt: skip
+        settings={
+            "proxy_protocol": True,
+            "trusted_proxies": TRUSTED,
+            "certificates": gateway.settings.certificates,
+            "head_timeout": 0.4,
+        }
+    )
     with Client(gateway.port) as client, Client(gateway.port) as silent:
         client.send(V1[:-2])
         assert client.rest() == b"" and silent.rest() == b""
@@ -229,9 +238,14 @@ def test_an_instance_on_ipv6(gateway: WorkerUnderTest, serve: Serve) -> None:
     origin = serve(origin={"address": "::1"})
     gateway.table(
         gateway.apps[0].__class__(
-            "web", 0, instances=(gateway.apps[0].instances[0].__class__(
-                "six", 700, "address", host="::1", port=origin.port, resolved=("::1",)),),
+            "web",
+            0,
+            instances=(
+                gateway.apps[0]
+                .instances[0]
+                .__class__("six", 700, "address", host="::1", port=origin.port, resolved=("::1",)),
+            ),
         )
-    )  # fmt: skip
+    )
     with Client(gateway.port) as client:
         assert client.ask(get("/6")).body == b"/6"

@@ -162,6 +162,20 @@ def test_a_trial_instance_gets_one_request_at_a_time_over_all_workers() -> None:
         assert ill.most <= 2, "passed by at most workers - 1"
 
 
+def test_a_trial_request_answered_with_5xx_is_no_good_answer() -> None:
+    with worker() as under_test, origin(answers()) as ill:
+        gateway = Gateway(under_test)
+        spec = app(ill.instance())
+        gateway.serve(spec)
+        assert [gateway.ask().status for _ in range(3)] == [200] * 3
+        ill.script = answers(status="500 Odd")
+        row = spec.instances[0].row
+        gateway.serve(app(ill.instance(row=row, admission="trial"), name=spec.name, row=spec.row))
+        assert gateway.ask().status == 500
+        told = until(lambda: gateway.learned(spec.name))
+        assert [(each.good, each.faults) for each in told] == [(0, {"app-error": 1})], "nor do those before it count"
+
+
 def test_the_request_on_trial_is_sent_though_it_was_slow_before() -> None:
     """What was known of it is forgotten when it is put on trial, else it would not be picked for it."""
     with worker() as under_test, origin(answers(status="500 Odd")) as ill, origin(answers()) as good:

@@ -82,9 +82,17 @@ def test_a_request(gateway: WorkerUnderTest, serve: Serve) -> None:
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("a.example", "a.example"), ("b.example", "b.example"), ("x.wild.example", "b.example"), ("A.EXAMPLE", "a.example"),
-     ("wild.example", "a.example"), ("x.y.wild.example", "a.example"), ("unknown.example", "a.example"), (None, "a.example")],
-)  # fmt: skip
+    [
+        ("a.example", "a.example"),
+        ("b.example", "b.example"),
+        ("x.wild.example", "b.example"),
+        ("A.EXAMPLE", "a.example"),
+        ("wild.example", "a.example"),
+        ("x.y.wild.example", "a.example"),
+        ("unknown.example", "a.example"),
+        (None, "a.example"),
+    ],
+)
 def test_server_names(gateway: WorkerUnderTest, serve: Serve, name: str | None, expected: str) -> None:
     """The certificate that fits; the first one for who names nobody, or somebody unknown."""
     serve()
@@ -268,7 +276,10 @@ def test_not_to_an_instance(gateway: WorkerUnderTest, serve: Serve, ca: str, cas
         conn.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
     origin = serve(
-        serve_ok if tls else not_tls, origin={"tls": serving(name) if tls else None}, instance={"tls": wanted}, attempts=0
+        serve_ok if tls else not_tls,
+        origin={"tls": serving(name) if tls else None},
+        instance={"tls": wanted},
+        attempts=0,
     )
     with Client(gateway.port, tls=trusting(), name="a.example") as client:
         answer = client.ask(get())

@@ -133,13 +133,21 @@ def test_the_heads(gateway: WorkerUnderTest, serve: Serve, client: Client) -> No
     origin = serve(script)
     client.send(get("/", "connection: keep-alive, UPGRADE", "Upgrade: WebSocket", "Sec-WebSocket-Key: abc") + b"early")
     head = client.response_head()
-    assert (head.status, head["Connection"].lower(), head["Upgrade"].lower(), head["X"]) == (101, "upgrade", "websocket", "y")
+    assert (head.status, head["Connection"].lower(), head["Upgrade"].lower(), head["X"]) == (
+        101,
+        "upgrade",
+        "websocket",
+        "y",
+    )
     assert client.exactly(10) in (b"firstearly", b"earlyfirst")
     client.send(b"GET / HTTP/1.1\r\n\r\n")
     assert client.exactly(18) == b"GET / HTTP/1.1\r\n\r\n"
     request = origin.requests[0]
     assert (request["Connection"].lower(), request["Upgrade"].lower(), request["Sec-WebSocket-Key"]) == (
-        "upgrade", "websocket", "abc")  # fmt: skip
+        "upgrade",
+        "websocket",
+        "abc",
+    )
     client.close()
     origin.wait(lambda origin: origin.connections[0].finished.is_set())
     until(lambda: inflight(gateway) == 0)
@@ -232,7 +240,9 @@ def test_http_1_0(gateway: WorkerUnderTest, serve: Serve) -> None:
     ],
     ids=["unasked", "another", "not in Connection", "nothing named", "h2c"],
 )
-def test_a_wrong_101(gateway: WorkerUnderTest, serve: Serve, client: Client, lines: tuple[str, ...], head: bytes) -> None:
+def test_a_wrong_101(
+    gateway: WorkerUnderTest, serve: Serve, client: Client, lines: tuple[str, ...], head: bytes
+) -> None:
     """502 upgrade-failed; no byte passes in the raw."""
 
     def script(conn: Conn) -> None:

@@ -32,7 +32,13 @@ def refused(data: bytes, **limits: int) -> HeadError:
 def test_plain() -> None:
     line, fields = read(head(b"X: y", b"Accept: */*", line=b"GET /x?y HTTP/1.1"))
     assert (line.method, line.target, line.minor) == (b"GET", b"/x?y", 1)
-    assert (fields.host, fields.host_field, fields.length, fields.chunked, fields.close) == (b"a.example", b"a.example", 0, False, False)
+    assert (fields.host, fields.host_field, fields.length, fields.chunked, fields.close) == (
+        b"a.example",
+        b"a.example",
+        0,
+        False,
+        False,
+    )
     assert b"X: y\r\nAccept: */*\r\n" in fields.kept and fields.kept.endswith(b"\r\n")
     assert repr(fields) == "<Fields a.example 0 bytes>"
 
@@ -86,13 +92,35 @@ def test_limits() -> None:
 def test_what_is_cut_out() -> None:
     _, fields = read(
         head(
-            b"Connection: X-One, close, Keep-Alive", b"X-One: 1", b"X-Two: 2", b"Keep-Alive: 5", b"Proxy: x", b"Upgrade: h2c",
-            b"TE: gzip, trailers", b"X_Forwarded_For: 1", b"Content_Length: 7", b"X-Forwarded-For: 9.9.9.9", b"X-Request-ID: abc",
-            b"Via: 1.1 a", b"Via: 1.1 b", b"traceparent: 00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01",
+            b"Connection: X-One, close, Keep-Alive",
+            b"X-One: 1",
+            b"X-Two: 2",
+            b"Keep-Alive: 5",
+            b"Proxy: x",
+            b"Upgrade: h2c",
+            b"TE: gzip, trailers",
+            b"X_Forwarded_For: 1",
+            b"Content_Length: 7",
+            b"X-Forwarded-For: 9.9.9.9",
+            b"X-Request-ID: abc",
+            b"Via: 1.1 a",
+            b"Via: 1.1 b",
+            b"traceparent: 00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01",
         )
-    )  # fmt: skip
+    )
     assert b"X-Two: 2\r\n" in fields.kept
-    for name in (b"x-one", b"keep-alive", b"proxy:", b"upgrade", b"te:", b"x_f", b"content_", b"x-forw", b"x-request", b"connection"):
+    for name in (
+        b"x-one",
+        b"keep-alive",
+        b"proxy:",
+        b"upgrade",
+        b"te:",
+        b"x_f",
+        b"content_",
+        b"x-forw",
+        b"x-request",
+        b"connection",
+    ):
         assert name not in fields.kept.lower(), name
     assert fields.close and fields.keep_alive and fields.te_trailers and not fields.upgrade
     assert fields.request_id == b"abc"
@@ -128,20 +156,77 @@ def test_small_readers() -> None:
 # --- h11 judges -----------------------------------------------------------------------------------
 
 NAMES = st.sampled_from(
-    [b"Host", b"Content-Length", b"content-length", b"Transfer-Encoding", b"Connection", b"X", b"Expect", b"Upgrade", b"TE",
-     b"X-Forwarded-For", b"Content_Length", b"Transfer_Encoding", b"Cookie", b" X", b"X ", b"", b"X\t", b"Trailer", b"Via"]
-)  # fmt: skip
+    [
+        b"Host",
+        b"Content-Length",
+        b"content-length",
+        b"Transfer-Encoding",
+        b"Connection",
+        b"X",
+        b"Expect",
+        b"Upgrade",
+        b"TE",
+        b"X-Forwarded-For",
+        b"Content_Length",
+        b"Transfer_Encoding",
+        b"Cookie",
+        b" X",
+        b"X ",
+        b"",
+        b"X\t",
+        b"Trailer",
+        b"Via",
+    ]
+)
 VALUES = st.sampled_from(
-    [b"a.example", b"5", b"0", b"+5", b"5, 5", b"05", b"chunked", b"Chunked", b"gzip, chunked", b"chunked, chunked", b"close",
-     b"keep-alive, X", b"Content-Length", b"Transfer-Encoding", b"100-continue", b"websocket", b"trailers", b"", b" ", b"\t5",
-     b"5 ", b"\x0b5", b"a\rb", b"a\0", b"\xff", b"a\n b", b"identity", b"chunked\x0b", b"host, cookie, TE", b"Upgrade"]
-)  # fmt: skip
-GAPS = st.sampled_from([b": ", b":", b" :", b":\t", b":  ", b"\t: ", b"", b": \x0b"])
-ENDS = st.sampled_from([b"\r\n"] * 12 + [b"\n", b"\r", b"\r\r\n", b"\r\n "])
+    [
+        b"a.example",
+        b"5",
+        b"0",
+        b"+5",
+        b"5, 5",
+        b"05",
+        b"chunked",
+        b"Chunked",
+        b"gzip, chunked",
+        b"chunked, chunked",
+        b"close",
+        b"keep-alive, X",
+        b"Content-Length",
+        b"Transfer-Encoding",
+        b"100-continue",
+        b"websocket",
+        b"trailers",
+        b"",
+        b" ",
+        b"\t5",
+        b"5 ",
+        b"\x0b5",
+        b"a\rb",
+        b"a\0",
+        b"\xff",
+        b"a\n b",
+        b"identity",
+        b"chunked\x0b",
+        b"host, cookie, TE",
+        b"Upgrade",
+    ]
+)
+GAPS = st.sampled_from([b": "] * 12 + [b":", b" :", b":\t", b":  ", b"\t: ", b"", b": \x0b"])
+ENDS = st.sampled_from([b"\r\n"] * 60 + [b"\n", b"\r", b"\r\r\n", b"\r\n "])
 LINE = st.sampled_from(
-    [b"POST / HTTP/1.1"] * 6 + [b"GET /a HTTP/1.1", b"POST / HTTP/1.0", b"GET  / HTTP/1.1", b"POST /\x0b HTTP/1.1", b"OPTIONS * HTTP/1.1",
-     b"GET http://b.example/ HTTP/1.1", b"HEAD / HTTP/1.1", b"GET /\xe9 HTTP/1.1"]
-)  # fmt: skip
+    [b"POST / HTTP/1.1"] * 12
+    + [
+        b"GET /a HTTP/1.1",
+        b"POST / HTTP/1.0",
+        b"GET  / HTTP/1.1",
+        b"POST /\x0b HTTP/1.1",
+        b"OPTIONS * HTTP/1.1",
+        b"GET http://b.example/ HTTP/1.1",
+        b"HEAD / HTTP/1.1",
+        b"GET /\xe9 HTTP/1.1",
+    ]
+)
 
 
 @st.composite
@@ -193,4 +278,12 @@ def test_h11_agrees(data: bytes) -> None:
     assert found is not None, forwarded
     assert framing(found) == (fields.chunked, fields.length)
     kept = {name for name, _ in found.headers}
-    assert not kept & {b"connection", b"upgrade", b"te", b"keep-alive", b"content_length", b"transfer_encoding", b"x-forwarded-for"}
+    assert not kept & {
+        b"connection",
+        b"upgrade",
+        b"te",
+        b"keep-alive",
+        b"content_length",
+        b"transfer_encoding",
+        b"x-forwarded-for",
+    }

@@ -65,10 +65,16 @@ def test_refused(data: bytes, fault: object) -> None:
 def test_what_goes_on() -> None:
     found = read(
         head(
-            b"Content-Length: 5", b"Connection: X-One, Set-Cookie", b"X-One: 1", b"Keep-Alive: timeout=7, max=5", b"Set-Cookie: a=b",
-            b"X-Request-ID: theirs", b"X-Two: 2", line=b"HTTP/1.0 299 Odd  one",
+            b"Content-Length: 5",
+            b"Connection: X-One, Set-Cookie",
+            b"X-One: 1",
+            b"Keep-Alive: timeout=7, max=5",
+            b"Set-Cookie: a=b",
+            b"X-Request-ID: theirs",
+            b"X-Two: 2",
+            line=b"HTTP/1.0 299 Odd  one",
         )
-    )  # fmt: skip
+    )
     assert found.kept == b"HTTP/1.1 299 Odd  one\r\nContent-Length: 5\r\nSet-Cookie: a=b\r\nX-Two: 2\r\n"
     assert found.idle_timeout == 7.0
     assert repr(found) == "<ResponseHead 299 5 bytes>"
@@ -82,13 +88,44 @@ def test_upgrades() -> None:
     assert read(head(b"Upgrade: websocket", line=line)).upgrade == b""
 
 
-NAMES = st.sampled_from([b"Content-Length", b"Transfer-Encoding", b"Connection", b"Keep-Alive", b"X", b"X ", b"", b"Set-Cookie", b"Upgrade"])
+NAMES = st.sampled_from(
+    [b"Content-Length", b"Transfer-Encoding", b"Connection", b"Keep-Alive", b"X", b"X ", b"", b"Set-Cookie", b"Upgrade"]
+)
 VALUES = st.sampled_from(
-    [b"5", b"0", b"5, 5", b"+5", b"-1", b"chunked", b"Chunked", b"gzip, chunked", b"identity", b"close", b"keep-alive", b"Content-Length",
-     b"x, Transfer-Encoding", b"timeout=5", b"a\0", b"a\rb", b"\xff", b"", b"\t5", b"5 ", b"\x0b5"]
-)  # fmt: skip
+    [
+        b"5",
+        b"0",
+        b"5, 5",
+        b"+5",
+        b"-1",
+        b"chunked",
+        b"Chunked",
+        b"gzip, chunked",
+        b"identity",
+        b"close",
+        b"keep-alive",
+        b"Content-Length",
+        b"x, Transfer-Encoding",
+        b"timeout=5",
+        b"a\0",
+        b"a\rb",
+        b"\xff",
+        b"",
+        b"\t5",
+        b"5 ",
+        b"\x0b5",
+    ]
+)
 LINES = st.sampled_from(
-    [b"HTTP/1.1 200 OK"] * 5 + [b"HTTP/1.0 200 OK", b"HTTP/1.1 204 No", b"HTTP/1.1 304 No", b"HTTP/1.1 200", b"HTTP/1.1  200 OK", b"HTTP/1.1 404 \xff"]
+    [b"HTTP/1.1 200 OK"] * 5
+    + [
+        b"HTTP/1.0 200 OK",
+        b"HTTP/1.1 204 No",
+        b"HTTP/1.1 304 No",
+        b"HTTP/1.1 200",
+        b"HTTP/1.1  200 OK",
+        b"HTTP/1.1 404 \xff",
+    ]
 )
 
 
@@ -96,7 +133,12 @@ LINES = st.sampled_from(
 def heads(draw: st.DrawFn) -> bytes:
     parts = [draw(LINES), b"\r\n"]
     for _ in range(draw(st.integers(0, 5))):
-        parts += [draw(NAMES), draw(st.sampled_from([b": ", b":", b" :"])), draw(VALUES), draw(st.sampled_from([b"\r\n"] * 9 + [b"\n", b"\r\n "]))]
+        parts += [
+            draw(NAMES),
+            draw(st.sampled_from([b": ", b":", b" :"])),
+            draw(VALUES),
+            draw(st.sampled_from([b"\r\n"] * 9 + [b"\n", b"\r\n "])),
+        ]
     return b"".join([*parts, b"\r\n"])
 
 

@@ -86,6 +86,8 @@ class LeastLatency(Pool):
         return max(self._peak * exp((self._peak_at - now) / DECAY), FAILED)
 
     def done(self, candidate: Candidate, now: float, latency: float | None, failed: bool) -> None:
+        if self._size < 2:
+            return  # nothing to compare with; who joins later begins as unknown, and so does this one
         trying = self._trying
         if trying and candidate in trying:
             trying.discard(candidate)
