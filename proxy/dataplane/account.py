@@ -24,6 +24,7 @@ def account(exchange: Exchange, now: float) -> None:
     total = now - began
     head = exchange.head_done - began
     waited = head + exchange.queue_time + exchange.connect_time + exchange.tls_time + exchange.upload_time
+    waited += exchange.failed_time
     wait = 0.0
     wait_us: int | None = None
     body_us: int | None = None
@@ -115,7 +116,7 @@ def note(exchange: Exchange, fault: Fault | None, detail: str, now: float) -> No
             detail,
             exchange.reused,
             _us(exchange.idle_time) if exchange.reused else None,
-            None if exchange.reused else _us(exchange.connect_time),
+            None if exchange.reused else _us(exchange.connect_last),
             _us(exchange.tls_time) if exchange.tls_time else None,
             _us((exchange.head_at or now) - since) if since else None,
             exchange.sent,

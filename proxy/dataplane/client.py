@@ -280,9 +280,9 @@ class ClientConnection(asyncio.Protocol):
     def _read_head(self, data: bytes, now: float) -> bytes | None:
         """Begin an exchange if the head is whole; what follows it, or None."""
         settings = self.worker.settings
-        end = data.find(b"\r\n\r\n") + 4
         parser, self.parser = self.parser, None
         fed = 0 if parser is None else self.mark
+        end = data.find(b"\r\n\r\n", max(fed - 3, 0)) + 4
         try:
             if end < 4:
                 self._hold_head(data, fed, parser, now)

@@ -48,7 +48,7 @@ class Connector:
         if spec.dns and not spec.resolved:
             fault = faults.DNS_TIMEOUT if spec.dns == "timeout" else faults.DNS_ERROR
             # Not at once: `failed` may come back here, for the next instance.
-            self._worker.loop.call_soon(self._fail, instance, exchange, fault, f"the name {spec.host}")
+            self._worker.loop.call_soon(self._fail, instance, exchange, fault, f"the name {spec.host}", monotonic())
             return
         task = self._worker.loop.create_task(self._connect(instance, exchange))
         self._tasks[exchange] = task
@@ -95,17 +95,17 @@ class Connector:
                     sock.close()
                     raise
         except TimeoutError:
-            self._fail(instance, exchange, faults.CONNECT_TIMEOUT, f"not within {limit:g} s")
+            self._fail(instance, exchange, faults.CONNECT_TIMEOUT, f"not within {limit:g} s", began)
             return
         except ssl.SSLCertVerificationError as error:
-            self._fail(instance, exchange, faults.TLS_CERTIFICATE, error.verify_message)
+            self._fail(instance, exchange, faults.TLS_CERTIFICATE, error.verify_message, began)
             return
         except ssl.SSLError as error:
-            self._fail(instance, exchange, faults.TLS_ERROR, error.reason or str(error))
+            self._fail(instance, exchange, faults.TLS_ERROR, error.reason or str(error), began)
             return
         except OSError as error:
             fault = _fault(error, connected > began)
-            self._fail(instance, exchange, fault, error.strerror or str(error))
+            self._fail(instance, exchange, fault, error.strerror or str(error), began)
             return
         now = monotonic()
         if exchange.over or exchange.instance is not instance or exchange.conn is not None:
@@ -113,7 +113,7 @@ class Connector:
             return
         instance.tally.connects += 1
         if conn.surplus:
-            self._fail(instance, exchange, faults.BAD_RESPONSE, "it sent bytes before anything was asked")
+            self._fail(instance, exchange, faults.BAD_RESPONSE, "it sent bytes before anything was asked", began)
             return
         self._tasks.pop(exchange, None)
         if conn.closed:  # accepted, and closed before anything could be sent
@@ -151,11 +151,13 @@ class Connector:
             raise
         return sock
 
-    def _fail(self, instance: Instance, exchange: Exchange, fault: Fault, detail: str) -> None:
+    def _fail(self, instance: Instance, exchange: Exchange, fault: Fault, detail: str, began: float) -> None:
         if exchange.over or exchange.instance is not instance or exchange.conn is not None:
             return
         self._tasks.pop(exchange, None)
         now = monotonic()
+        exchange.connect_last = now - began
+        exchange.connect_time += now - began
         if fault in (faults.CONNECT_REFUSED, faults.CONNECT_UNREACHABLE):
             instance.refuses(now)
         exchange.failed(fault, detail, now=now, sent=0)

@@ -20,7 +20,8 @@ TELL_EVERY: Final = 0.5
 TELL_RECORDS: Final = 0.05
 """A person who saw a fault asks at once."""
 MOST_WAITING: Final = 4 << 20
-"""Bytes that may wait for a slow or dead control; beyond, records are dropped and counted."""
+"""Bytes that may wait for a slow or dead control; beyond, what a control can do without is dropped and counted."""
+_NEEDED: Final = messages.Ready | messages.Ack | messages.Lost | messages.Drained
 
 
 class ControlLink:
@@ -34,6 +35,10 @@ class ControlLink:
         self._board_fds: list[int] = []
 
     def send(self, message: messages.ToControl) -> None:
+        if self._channel.waiting > MOST_WAITING and not isinstance(message, _NEEDED):
+            if self.worker is not None:
+                self.worker.kept.dropped += 1
+            return
         self._channel.send(messages.encode(message))
 
     def _received(self, payload: bytes, fds: list[int]) -> None:

@@ -74,8 +74,12 @@ class Exchange:
     queued_at = 0.0
     queue_time = 0.0
     connect_time = 0.0
+    connect_last = 0.0
+    """Of the present attempt; `connect_time` is of all."""
     tls_time = 0.0
     upload_time = 0.0
+    failed_time = 0.0
+    """Sending and waiting in attempts that failed and were followed by another."""
     sent_at = 0.0
     asked_at = 0.0
     """The request was sent whole."""
@@ -249,6 +253,7 @@ class Exchange:
 
     def connected(self, conn: InstanceConnection, connect: float, tls: float, now: float) -> None:
         """A fresh connection, `connect` and `tls` seconds after it was begun."""
+        self.connect_last = connect
         self.connect_time += connect
         self.tls_time += tls
         self.send(conn, now)
@@ -545,8 +550,10 @@ class Exchange:
         self.first_fault = self.first_fault or fault
         self.detail = self.detail or detail
         instance.tally.retries += 1
+        if self.sent_at:
+            self.failed_time += now - self.sent_at
         self.sent = 0
-        self.sent_at = self.asked_at = self.head_at = 0.0
+        self.sent_at = self.asked_at = self.head_at = self.upload_time = self.connect_last = 0.0
         if verdict is Verdict.FRESH:
             self.fresh = True
             self.tries -= 1

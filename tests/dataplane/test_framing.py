@@ -403,6 +403,7 @@ def test_valid(gateway: WorkerUnderTest, serve: Serve, name: str) -> None:
     assert len(origin.requests) == 6
 
 
+@pytest.mark.slow
 def test_head_timeout(gateway: WorkerUnderTest, serve: Serve) -> None:
     """No end of the head in time: 408; a connection that said nothing is closed without a word."""
     origin = serve(settings={"head_timeout": 0.3})
@@ -419,6 +420,7 @@ def test_head_timeout(gateway: WorkerUnderTest, serve: Serve) -> None:
     works(gateway, origin)
 
 
+@pytest.mark.slow
 def test_one_byte_at_a_time(gateway: WorkerUnderTest, serve: Serve) -> None:
     """The limit is for the whole head: a byte now and then does not prolong it."""
     origin = serve(settings={"head_timeout": 0.5})
@@ -441,6 +443,7 @@ def test_one_byte_at_a_time(gateway: WorkerUnderTest, serve: Serve) -> None:
     assert origin.received == b""
 
 
+@pytest.mark.slow
 def test_the_head_behind_a_request(gateway: WorkerUnderTest, serve: Serve) -> None:
     """Half a head pipelined behind a whole request is not waited for longer than any other."""
     origin = serve(settings={"head_timeout": 0.3})
@@ -453,6 +456,7 @@ def test_the_head_behind_a_request(gateway: WorkerUnderTest, serve: Serve) -> No
     assert len(origin.requests) == 1
 
 
+@pytest.mark.slow
 def test_empty_lines_do_not_prolong(gateway: WorkerUnderTest, serve: Serve) -> None:
     """Empty lines between requests are skipped, and buy no time."""
     serve(settings={"head_timeout": 0.3, "idle_timeout": 0.3})

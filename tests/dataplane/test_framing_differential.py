@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import h11
+import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -87,6 +88,7 @@ class Judge:
                 return
 
 
+@pytest.mark.slow
 def test_the_same_messages(gateway: WorkerUnderTest) -> None:
     """What the origin reads is what an independent reader finds in the client's bytes, or less; never more or other."""
     judge = Judge()

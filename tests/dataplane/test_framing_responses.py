@@ -192,7 +192,7 @@ WHOLE = {
 @pytest.mark.parametrize("surplus", SURPLUS)
 @pytest.mark.parametrize("whole", WHOLE)
 def test_surplus(gateway: WorkerUnderTest, serve: Serve, whole: str, surplus: str) -> None:
-    """What follows a response in the same read: that one is whole, the rest reaches nobody, the connection is closed."""
+    """What follows in the same read: the response is whole, the rest reaches nobody, the connection is closed."""
     origin = serve(each_time(WHOLE[whole] + SURPLUS[surplus]))
     with Client(gateway.port) as client:
         for number in range(3):

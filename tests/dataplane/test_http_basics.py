@@ -338,6 +338,7 @@ def test_other_interim_responses(gateway: WorkerUnderTest, serve: Serve, client:
         assert client.ask(get()).body == b"hello"
 
 
+@pytest.mark.slow
 def test_interim_and_never_more(serve: Serve, client: Client) -> None:
     """1xx do not end `first_byte`: a 504 in time."""
 
@@ -392,6 +393,7 @@ def test_an_early_answer(gateway: WorkerUnderTest, serve: Serve, reset: bool, fr
     origin.wait(lambda origin: all(each.finished.is_set() for each in origin.connections))
 
 
+@pytest.mark.slow
 def test_an_early_answer_while_the_upload_waits(gateway: WorkerUnderTest, serve: Serve) -> None:
     """The instance reads nothing and answers, while the gateway's reading is paused: the answer comes through."""
 

@@ -15,6 +15,7 @@ from tests.dataplane.conftest import Serve, works
 from tests.dataplane.harness import WorkerUnderTest
 from tests.dataplane.origins import Conn, Origin, never, never_read, serve_ok
 
+pytestmark = pytest.mark.slow
 MB = 1 << 20
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -11,7 +14,7 @@ import pytest
 from proxy.dataplane.guard import LAG, RESERVE, Guard
 from proxy.link.messages import Stats
 from tests.dataplane.harness import worker
-from tests.dataplane.provoke import Client, Cut, Gateway, answers, app, connect, descriptors, origin, place, until
+from tests.dataplane.provoke import Client, Cut, Gateway, answers, app, descriptors, origin, place, until
 
 
 @pytest.fixture
@@ -146,8 +149,6 @@ class TestGuard:
     def test_the_limit_leaves_descriptors_for_the_instances_side(self) -> None:
         guard = Guard()
         guard.limit(10**9)
-        import resource
-
         assert guard.most_clients == max(1, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 256) // 2)
         guard.limit(7)
         assert guard.most_clients == 7
@@ -155,9 +156,6 @@ class TestGuard:
 
 def test_a_worker_that_was_stopped_sheds_then_recovers(gateway: Gateway) -> None:
     """Stopped and continued, its loop has been late: one long stall alone turns nobody away."""
-    import os
-    import signal
-
     with origin(answers()) as good:
         gateway.serve(app(good.instance()))
         os.kill(gateway.worker.process.pid, signal.SIGSTOP)
@@ -168,5 +166,3 @@ def test_a_worker_that_was_stopped_sheds_then_recovers(gateway: Gateway) -> None
         until(lambda: max(each.lag_max_us for each in gateway.all(Stats)) > 300_000)
         assert newest(gateway).shedding == ""
 
-
-assert connect

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from proxy.link.messages import Settings
+from proxy.link.messages import App, Instance, Settings
 from tests.dataplane.client import Client, get, splits
 from tests.dataplane.conftest import Serve
 from tests.dataplane.harness import WorkerUnderTest, listening, worker
@@ -131,6 +131,7 @@ def test_garbage(gateway: WorkerUnderTest, serve: Serve, name: str) -> None:
     assert len(origin.requests) == 1
 
 
+@pytest.mark.slow
 def test_half_a_header(gateway: WorkerUnderTest, serve: Serve) -> None:
     """Not whole within the head's limit, or ended before: closed."""
     origin = serve(
@@ -236,16 +237,7 @@ def test_an_instance_on_a_unix_socket(gateway: WorkerUnderTest, serve: Serve, fo
 
 def test_an_instance_on_ipv6(gateway: WorkerUnderTest, serve: Serve) -> None:
     origin = serve(origin={"address": "::1"})
-    gateway.table(
-        gateway.apps[0].__class__(
-            "web",
-            0,
-            instances=(
-                gateway.apps[0]
-                .instances[0]
-                .__class__("six", 700, "address", host="::1", port=origin.port, resolved=("::1",)),
-            ),
-        )
-    )
+    six = Instance("six", 700, "address", host="::1", port=origin.port, resolved=("::1",))
+    gateway.table(App("web", 0, instances=(six,)))
     with Client(gateway.port) as client:
         assert client.ask(get("/6")).body == b"/6"

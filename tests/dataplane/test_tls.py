@@ -141,6 +141,7 @@ def test_plain_bytes(gateway: WorkerUnderTest, serve: Serve) -> None:
         assert client.ask(get()).status == 200
 
 
+@pytest.mark.slow
 def test_no_handshake(gateway: WorkerUnderTest, serve: Serve, pairs: tuple[tuple[str, str], ...]) -> None:
     """Who never ends its handshake is closed within the head's limit."""
     with worker((listening(), True)) as under_test:
@@ -152,6 +153,7 @@ def test_no_handshake(gateway: WorkerUnderTest, serve: Serve, pairs: tuple[tuple
     serve()
 
 
+@pytest.mark.slow
 def test_renewed_certificates(gateway: WorkerUnderTest, serve: Serve, folder: Path) -> None:
     """Files that change are read again: new handshakes get the new one, connections stay."""
     authority = trustme.CA()
@@ -177,6 +179,7 @@ def test_renewed_certificates(gateway: WorkerUnderTest, serve: Serve, folder: Pa
         assert client.ask(get()).status == 200  # a pair that can't be read stays as it was
 
 
+@pytest.mark.slow
 def test_bodies(gateway: WorkerUnderTest, serve: Serve) -> None:
     """10 MiB up and down at once, through TLS, with a reader that takes its time."""
     serve(echo)

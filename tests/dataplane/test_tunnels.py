@@ -273,6 +273,7 @@ def test_half_closed(gateway: WorkerUnderTest, serve: Serve, client: Client) -> 
 
 
 @pytest.mark.parametrize("who", ["client", "instance"])
+@pytest.mark.slow
 def test_backpressure(gateway: WorkerUnderTest, serve: Serve, who: str) -> None:
     """One side sends 30 MB, the other reads none of it for a while: memory is bounded, nothing is lost."""
     size = 30 * MB
@@ -326,6 +327,7 @@ def test_backpressure(gateway: WorkerUnderTest, serve: Serve, who: str) -> None:
     until(lambda: inflight(gateway) == 0)
 
 
+@pytest.mark.slow
 def test_idle(gateway: WorkerUnderTest, serve: Serve, client: Client) -> None:
     """An idle tunnel ends after its limit; traffic either way counts."""
     serve(raw_echo, tunnel_idle=0.5)

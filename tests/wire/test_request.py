@@ -259,6 +259,7 @@ def framing(found: h11.Request) -> tuple[bool, int]:
 @given(heads())
 @example(b"POST / HTTP/1.1\r\nHost: a\r\nConnection: Content-Length\r\nContent-Length: 5\r\n\r\n")
 @example(b"POST / HTTP/1.1\r\nHost: a\r\nConnection: Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n\r\n")
+@pytest.mark.slow
 def test_h11_agrees(data: bytes) -> None:
     """Whatever is accepted: as it came h11 frames it the same, if it takes it at all; as it goes on it must take it."""
     end = data.find(b"\r\n\r\n") + 4

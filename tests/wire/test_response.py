@@ -161,6 +161,7 @@ def framing(found: h11.Response) -> tuple[bool, int]:
 
 @settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(heads())
+@pytest.mark.slow
 def test_h11_agrees(data: bytes) -> None:
     """Whatever is accepted h11 frames the same, as it came and as it goes on."""
     if data.find(b"\r\n\r\n") + 4 != len(data):
