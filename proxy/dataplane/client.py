@@ -622,18 +622,19 @@ class ClientConnection(asyncio.Protocol):
             self.exchange.keep = False
 
     def _linger(self, now: float) -> None:
-        """Half-close, read and drop what still comes, so that the answer is not lost to a RST."""
+        """Half-close, read and drop what still comes, so that the answer is not lost to a RST.
+
+        TLS has no half-close here: its client sees `Connection: close` and a length, or the end after LINGER_TIME.
+        """
         transport = self.transport
         if transport is None or self.closed:
             return
         self.held = b""
-        if self.tls or not transport.can_write_eof():
-            self.close_after_writing()
-            return
         self.state = LINGER
         self.dropped = 0
-        with contextlib.suppress(OSError, RuntimeError):
-            transport.write_eof()
+        if not self.tls and transport.can_write_eof():
+            with contextlib.suppress(OSError, RuntimeError):
+                transport.write_eof()
         self.paused_by = 0
         self.worker.paused.discard(self)
         transport.resume_reading()

@@ -261,7 +261,7 @@ def chunked(pieces: Iterable[bytes], trailers: bytes = b"") -> bytes:
 
 
 class Client(Wire):
-    """`Client(port)`, `Client("/path/to.sock")`, `Client(("::1", port))`; `tls` is a context, `name` what is asked for."""
+    """`Client(port)`, `Client("/path/to.sock")`, `Client(("::1", port))`; with `tls` and `name`, over TLS."""
 
     def __init__(
         self,

@@ -469,7 +469,9 @@ def connect(port: int, source: str = "127.0.0.1", *, receive: int = 0) -> Client
 class Asking(threading.Thread):
     """A request of a client of its own, asked in the background; `answer` waits for what became of it."""
 
-    def __init__(self, port: int, target: str = "/", method: str = "GET", body: bytes | None = None, **fields: str) -> None:
+    def __init__(
+        self, port: int, target: str = "/", method: str = "GET", body: bytes | None = None, **fields: str
+    ) -> None:
         super().__init__(daemon=True)
         self._port, self._how = port, (target, method, body)
         self._fields = fields

@@ -64,6 +64,7 @@ def test_half_a_head_says_how_much_came(gateway: Gateway) -> None:
 
 @provokes(faults.HEAD_TIMEOUT)
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-", b"HTTP/1.1 103 Early Hints\r\n\r\n"])
+@pytest.mark.slow
 def test_head_timeout(gateway: Gateway, said: bytes) -> None:
     with origin(says(said, "wait")) as bad:
         spec = gateway.serve(app(bad.instance(), first_byte=0.3))
@@ -77,6 +78,7 @@ def test_head_timeout(gateway: Gateway, said: bytes) -> None:
 
 
 @provokes(faults.BODY_TIMEOUT)
+@pytest.mark.slow
 def test_body_timeout(gateway: Gateway) -> None:
     with origin(says(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf", "wait")) as bad:
         spec = gateway.serve(app(bad.instance(), idle=0.3))
@@ -88,6 +90,7 @@ def test_body_timeout(gateway: Gateway) -> None:
         assert record.status == 200 and "6 bytes" in record.detail
 
 
+@pytest.mark.slow
 def test_gaps_shorter_than_idle_are_no_fault(gateway: Gateway) -> None:
     def drop_by_drop(sock: socket.socket, asked: Asked) -> bool:
         sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n")
@@ -103,6 +106,7 @@ def test_gaps_shorter_than_idle_are_no_fault(gateway: Gateway) -> None:
 
 
 @provokes(faults.TOTAL_TIMEOUT)
+@pytest.mark.slow
 def test_total_timeout(gateway: Gateway) -> None:
     with origin(says(b"", "wait")) as bad:
         spec = gateway.serve(app(bad.instance(), total=0.3))
@@ -111,6 +115,7 @@ def test_total_timeout(gateway: Gateway) -> None:
         assert answer.seconds >= 0.3
 
 
+@pytest.mark.slow
 def test_total_timeout_cuts_an_answer_that_drips(gateway: Gateway) -> None:
     def drip(sock: socket.socket, asked: Asked) -> bool:
         sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
@@ -127,6 +132,7 @@ def test_total_timeout_cuts_an_answer_that_drips(gateway: Gateway) -> None:
 
 
 @provokes(faults.SEND_TIMEOUT)
+@pytest.mark.slow
 def test_send_timeout(gateway: Gateway) -> None:
     def never_reads(sock: socket.socket, asked: Asked) -> bool:
         bad.ending.wait()
@@ -298,6 +304,7 @@ def test_a_row_of_faults_is_told_and_ended_by_a_good_answer(gateway: Gateway) ->
         until(lambda: gateway.learned(spec.name)[-1].streak == 0)
 
 
+@pytest.mark.slow
 def test_an_instance_that_waits_for_content_that_does_not_come_is_not_blamed(gateway: Gateway) -> None:
     """first_byte counts from the last byte of the request."""
     with origin(answers(), read_body=True) as good:

@@ -98,6 +98,7 @@ def test_body_too_large_found_while_it_comes(gateway: Gateway) -> None:
 
 @provokes(faults.CLIENT_TIMEOUT)
 @pytest.mark.parametrize("sent", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: a\r\nX-"])
+@pytest.mark.slow
 def test_client_timeout_before_the_head_is_whole(gateway: Gateway, sent: bytes) -> None:
     spec = gateway.serve(app(), **QUICK)
     with gateway.connect() as client:
@@ -110,6 +111,7 @@ def test_client_timeout_before_the_head_is_whole(gateway: Gateway, sent: bytes) 
         assert answer.seconds >= 0.3 - TICK and answer.closes
 
 
+@pytest.mark.slow
 def test_one_byte_at_a_time_does_not_prolong_the_head(gateway: Gateway) -> None:
     gateway.serve(app(), **QUICK)
     with gateway.connect() as client:
@@ -125,6 +127,7 @@ def test_one_byte_at_a_time_does_not_prolong_the_head(gateway: Gateway) -> None:
         assert got.startswith(b"HTTP/1.1 408 ")
 
 
+@pytest.mark.slow
 def test_client_timeout_in_the_content(gateway: Gateway) -> None:
     with origin(answers()) as good:
         spec = gateway.serve(app(good.instance()), **QUICK)
@@ -136,6 +139,7 @@ def test_client_timeout_in_the_content(gateway: Gateway) -> None:
         assert good.requests == [], "it is never ended so that it looks whole"
 
 
+@pytest.mark.slow
 def test_time_limits_of_a_new_table_hold_for_what_is_idle(gateway: Gateway) -> None:
     with origin(answers()) as good:
         gateway.serve(app(good.instance()), idle_timeout=0.3)
@@ -187,6 +191,7 @@ def test_client_left_while_it_waits_in_the_queue(gateway: Gateway) -> None:
 
 
 @provokes(faults.CLIENT_STALLED)
+@pytest.mark.slow
 def test_client_stalled(gateway: Gateway) -> None:
     with origin(says(b"HTTP/1.1 200 OK\r\nContent-Length: 60000000\r\n\r\n" + b"x" * 60_000_000)) as large:
         spec = gateway.serve(app(large.instance()), **QUICK)

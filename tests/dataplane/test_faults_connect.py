@@ -56,6 +56,7 @@ def test_connect_refused(gateway: Gateway, kind: str, tmp_path: Path) -> None:
     assert any(each.refused for each in gateway.learned(spec.name)), "control looks at once"
 
 
+@pytest.mark.slow
 def test_who_refused_is_left_alone_for_a_second(gateway: Gateway) -> None:
     """The second request does not try it, and says that it is out."""
     spec = gateway.serve(app(place(nobody()), queue_timeout=0.1))
@@ -99,6 +100,7 @@ def full_backlog() -> Iterator[int]:
 
 
 @provokes(faults.CONNECT_TIMEOUT)
+@pytest.mark.slow
 def test_connect_timeout(gateway: Gateway) -> None:
     with full_backlog() as port:
         spec = gateway.serve(app(place(port), connect=0.3))
@@ -108,6 +110,7 @@ def test_connect_timeout(gateway: Gateway) -> None:
         assert record.sent == 0
 
 
+@pytest.mark.slow
 def test_a_full_backlog_of_a_unix_socket(gateway: Gateway, tmp_path: Path) -> None:
     path = str(tmp_path / "full.sock")
     with socket.socket(socket.AF_UNIX) as sock:
@@ -155,6 +158,7 @@ main(int(sys.argv[1]))
 
 
 @provokes(faults.PORTS_EXHAUSTED)
+@pytest.mark.slow
 def test_ports_exhausted() -> None:
     """A worker in a network of its own, with two local ports: the third connection finds none."""
     allowed = subprocess.run(["unshare", *([] if os.getuid() == 0 else ["-r"]), "-n", "true"], check=False)
@@ -277,6 +281,7 @@ def test_tls_error(gateway: Gateway) -> None:
         thread.join(30)
 
 
+@pytest.mark.slow
 def test_a_handshake_that_does_not_come_is_a_connect_timeout(gateway: Gateway) -> None:
     with listening() as sock:
         spec = gateway.serve(app(place(sock.getsockname()[1], tls=Tls(verify=False)), connect=0.3))

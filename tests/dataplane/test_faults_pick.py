@@ -123,6 +123,7 @@ def test_queue_full(gateway: Gateway) -> None:
 
 
 @provokes(faults.QUEUE_TIMEOUT)
+@pytest.mark.slow
 def test_queue_timeout(gateway: Gateway) -> None:
     gate = Gate()
     with origin(gate) as slow:
@@ -138,6 +139,7 @@ def test_queue_timeout(gateway: Gateway) -> None:
 
 
 @provokes(faults.SHED)
+@pytest.mark.slow
 def test_under_pressure_the_oldest_are_shed_and_the_newest_served_first(gateway: Gateway) -> None:
     """The queue is full, and its oldest has waited half the time limit: it makes place for who comes."""
     gate = Gate()

@@ -32,7 +32,7 @@ def newest(gateway: Gateway) -> Stats:
 
 @pytest.mark.slow
 def test_far_more_connections_than_allowed(gateway: Gateway) -> None:
-    """Some get a 503, the rest wait or are cut; never more than the limit and its reserve are held; then all is well."""
+    """Some get a 503, the rest wait or are cut; never more than the limit and its reserve are held."""
     with origin(answers()) as good:
         gateway.serve(app(good.instance()), connections_limit=10)
         inside = [gateway.connect() for _ in range(10)]
@@ -154,6 +154,7 @@ class TestGuard:
         assert guard.most_clients == 7
 
 
+@pytest.mark.slow
 def test_a_worker_that_was_stopped_sheds_then_recovers(gateway: Gateway) -> None:
     """Stopped and continued, its loop has been late: one long stall alone turns nobody away."""
     with origin(answers()) as good:

@@ -42,6 +42,7 @@ def load(gateway: Gateway, clients: int, each: int) -> Counter[int]:
     return statuses
 
 
+@pytest.mark.slow
 def test_one_of_four_that_is_slow_gets_few_requests(gateway: Gateway) -> None:
     with several(*[answers(after=0.002)] * 3, answers(after=0.3)) as those:
         gateway.serve(app(*(each.instance() for each in those)))
@@ -50,6 +51,7 @@ def test_one_of_four_that_is_slow_gets_few_requests(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("how", ["500", "closed"])
+@pytest.mark.slow
 def test_failing_fast_attracts_nothing(gateway: Gateway, how: str) -> None:
     bad = answers(status="500 Odd") if how == "500" else says(b"")
     with several(*[answers(after=0.01)] * 3, bad) as those:

@@ -33,6 +33,7 @@ def lines(path: Path, count: int) -> list[str]:
     return until(lambda: path.exists() and len(found := path.read_text().splitlines()) >= count and found)  # type: ignore[no-any-return]
 
 
+@pytest.mark.slow
 def test_the_access_log_as_json(gateway: Gateway, tmp_path: Path) -> None:
     path = tmp_path / "logs" / "access.jsonl"
     with origin(answers()) as good:
@@ -53,6 +54,7 @@ def test_the_access_log_as_json(gateway: Gateway, tmp_path: Path) -> None:
     assert "wait_us" not in three and "body_us" not in three and "connect_us" not in three and three["total_us"] >= 0
 
 
+@pytest.mark.slow
 def test_the_access_log_in_the_combined_format(gateway: Gateway, tmp_path: Path) -> None:
     path = tmp_path / "access.log"
     with origin(answers()) as good:
@@ -60,14 +62,15 @@ def test_the_access_log_in_the_combined_format(gateway: Gateway, tmp_path: Path)
         answer = gateway.ask("/x?y", User_Agent='Mo"zilla', Referer="http://b.example/")
         line = lines(path, 1)[0]
     found = re.fullmatch(
-        r'127\.0\.0\.1 - - \[(.+)\] "GET /x\?y HTTP/1\.1" 200 5 "http://b\.example/" "Mo\\x22zilla" ([0-9.]+) (\w+) (\S+) '
-        r"(\S+) -",
+        r'127\.0\.0\.1 - - \[(.+)\] "GET /x\?y HTTP/1\.1" 200 5 "http://b\.example/" "Mo\\x22zilla" '
+        r"([0-9.]+) (\w+) (\S+) (\S+) -",
         line,
     )
     assert found is not None, line
     assert found[3] == answer.id and found[4] == spec.name
 
 
+@pytest.mark.slow
 def test_the_log_is_opened_again_when_it_was_rotated_away(gateway: Gateway, tmp_path: Path) -> None:
     path, old = tmp_path / "access.jsonl", tmp_path / "access.jsonl.1"
     with origin(answers()) as good:
@@ -92,6 +95,7 @@ def stats(gateway: Gateway) -> Stats:
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+@pytest.mark.slow
 def test_a_full_disk_costs_lines_not_requests(gateway: Gateway, tmp_path: Path) -> None:
     with origin(answers()) as good:
         spec = gateway.serve(app(good.instance()), access_log="/dev/full")
@@ -118,6 +122,7 @@ def kept(gateway: Gateway) -> list[Record]:
     return [record for records in gateway.all(Records) for record in records.items]
 
 
+@pytest.mark.slow
 def test_a_storm_of_one_fault_leaves_room_for_the_others(gateway: Gateway) -> None:
     """At most 200 a second, shared fairly over (app, instance, fault); what is not kept is counted."""
     with origin(says(b"")) as bad:
@@ -167,6 +172,7 @@ def timings(record: Record) -> dict[str, int]:
     return {name: getattr(record, name) or 0 for name in names}
 
 
+@pytest.mark.slow
 def test_the_timings_add_up(gateway: Gateway) -> None:
     def slow(sock: socket.socket, asked: Any) -> bool:
         time.sleep(0.15)
@@ -192,6 +198,7 @@ def test_the_timings_add_up(gateway: Gateway) -> None:
     assert each["queue_us"] > 0 and each["own_us"] < record.total_us / 2
 
 
+@pytest.mark.slow
 def test_the_time_of_failed_attempts_is_not_our_own(gateway: Gateway) -> None:
     with origin(says(b"", "wait")) as bad, origin(answers()) as good:
         those = (bad.instance(weight=1e6), good.instance())

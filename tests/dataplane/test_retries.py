@@ -151,6 +151,7 @@ def test_the_budget_is_limited(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("on", [(), ("head-timeout",)])
+@pytest.mark.slow
 def test_a_head_timeout_is_tried_again_only_if_asked_for(gateway: Gateway, on: tuple[str, ...]) -> None:
     with origin(says(b"", "wait")) as bad, origin(answers()) as good:
         gateway.serve(first(bad, good, first_byte=0.2, retry_on=on))
@@ -240,6 +241,7 @@ def test_a_request_waits_for_an_instance_that_is_starting(gateway: Gateway) -> N
         assert waiting.answer.status == 200 and len(good.requests) == 1
 
 
+@pytest.mark.slow
 def test_and_gets_its_first_fault_when_none_comes(gateway: Gateway) -> None:
     spec = gateway.serve(app(place(nobody()), starting=1, wanted=2, queue_timeout=0.3))
     answer = gateway.ask()
@@ -269,6 +271,7 @@ class Idle:
         return bool(data)
 
 
+@pytest.mark.slow
 def test_the_idle_time_of_an_instance_is_learned(gateway: Gateway) -> None:
     """It closed one after a second; the next is closed by us, before."""
     script = Idle(1.0)
@@ -281,6 +284,7 @@ def test_the_idle_time_of_an_instance_is_learned(gateway: Gateway) -> None:
         assert script.ended[1] == "gateway"
 
 
+@pytest.mark.slow
 def test_the_idle_time_that_an_instance_tells_is_kept(gateway: Gateway) -> None:
     script = Idle(25.0, "Keep-Alive: timeout=1, max=100\r\n")
     with origin(script) as short:

@@ -132,6 +132,7 @@ def test_a_post_is_lost_with_a_killed_instance(gateway: Gateway) -> None:
         assert "SIGKILL" in record.detail and other.seen == []
 
 
+@pytest.mark.slow
 def test_without_a_word_from_control_it_counts_as_ended_by_itself(gateway: Gateway) -> None:
     with processes(2) as (one, other):
         spec = gateway.serve(app(one.instance()))
@@ -205,6 +206,7 @@ def test_stopped_by_us_is_no_suspicion(gateway: Gateway) -> None:
         assert gateway.blamed(spec.name) == {}
 
 
+@pytest.mark.slow
 def test_two_workers_both_see_that_neither_was_alone() -> None:
     """One request in each: both are tried again, on the other instance."""
     with processes(2) as (one, other):

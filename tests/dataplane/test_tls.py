@@ -307,3 +307,15 @@ def test_an_instance_that_never_shakes_hands(gateway: WorkerUnderTest, serve: Se
             assert (answer.status, answer.fault) == (504, "connect-timeout")
     finally:
         listener.close()
+
+
+def test_an_early_answer_is_not_lost(gateway: WorkerUnderTest, serve: Serve) -> None:
+    """Who is still sending content that was refused gets the answer whole, and can go on sending for a while."""
+    serve(max_body=1000)
+    with Client(gateway.port, tls=trusting(), name="a.example") as client:
+        client.send(b"POST / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 500000\r\n\r\n" + bytes(100_000))
+        client.send(bytes(200_000))
+        answer = client.response()
+        assert (answer.status, answer.keeps) == (413, False)
+        client.send(bytes(200_000))
+        client.rest()
