@@ -5,6 +5,7 @@ and answers with decisions; applying them is the caller's.
 
 Always true:
   - an ejected instance's lifecycle stays `ready`;
+  - `_out` holds the watches that are ejected, so that news of one of a thousand costs the same as of one of four;
   - not more than `max_ejected` of the ready instances are ejected, a lone one never, unless it cannot be connected
     to: what stays for that reason is `failing`;
   - an ejection by probes ends by a passed probe, one by faults by a good answer in its trial.
@@ -88,6 +89,7 @@ class Ejector:
     def __init__(self, rules: Rules, rng: random.Random | None = None) -> None:
         self.rules = rules
         self.watches: dict[str, Watch] = {}
+        self._out: dict[str, Watch] = {}
         self._rng = rng or random.Random()
 
     # --- what comes in -------------------------------------------------------------------------------
@@ -98,6 +100,7 @@ class Ejector:
         for name in list(self.watches):
             if name not in wanted:
                 del self.watches[name]
+                self._out.pop(name, None)
         for name in wanted:
             if name not in self.watches:
                 self.watches[name] = Watch(name, admitted_at=now)
@@ -155,7 +158,7 @@ class Ejector:
         """What changes now: after news of `name`, or of all, once a second, for what only time ends."""
         decisions: list[Decision] = []
         watches = [self.watches[name]] if name in self.watches else list(self.watches.values())
-        before = {watch.name: (watch.admission, watch.failing) for watch in (*watches, *self._ejected())}
+        before = {watch.name: (watch.admission, watch.failing) for watch in (*watches, *self._out.values())}
         for watch in watches:
             if watch.admission is not Admission.ADMITTING:
                 self._end_or_prolong(watch, now, decisions)
@@ -181,6 +184,8 @@ class Ejector:
 
     def _in_window(self, watch: Watch, now: float) -> tuple[int, int]:
         window = watch.window
+        if not window:
+            return 0, 0
         while window and window[0][0] <= now - self.rules.window:
             window.popleft()
         return sum(entry[1] for entry in window), sum(entry[2] for entry in window)
@@ -189,8 +194,12 @@ class Ejector:
         total = len(self.watches)
         return 0 if total <= 1 else int(self.rules.max_ejected * total)
 
-    def _ejected(self) -> list[Watch]:
-        return [watch for watch in self.watches.values() if watch.admission is Admission.EJECTED]
+    def _set(self, watch: Watch, admission: Admission) -> None:
+        watch.admission = admission
+        if admission is Admission.EJECTED:
+            self._out[watch.name] = watch
+        else:
+            self._out.pop(watch.name, None)
 
     def _begin(self, watch: Watch, now: float, decisions: list[Decision]) -> None:
         by, reason = self._reason(watch, now)
@@ -205,7 +214,7 @@ class Ejector:
                 watch.dry_said = True
                 decisions.append(Decision(watch.name, watch.admission, watch.failing, by, reason, dry=True))
             return
-        if watch.refused or len(self._ejected()) + 1 <= self._allowed():
+        if watch.refused or len(self._out) + 1 <= self._allowed():
             self._eject(watch, by, reason, now, decisions)
         elif not watch.failing:
             watch.failing = True
@@ -217,7 +226,7 @@ class Ejector:
         watch.count = max(0, watch.count - int((now - watch.admitted_at) / FORGET)) + 1
         lasts = min(rules.max, rules.first * 2.0 ** min(30, watch.count - 1))
         watch.until = now + lasts * (1 + JITTER * self._rng.random())
-        watch.admission = Admission.EJECTED
+        self._set(watch, Admission.EJECTED)
         watch.failing = False
         watch.by, watch.reason = by, reason
         watch.was_refused = watch.refused
@@ -245,12 +254,12 @@ class Ejector:
             if probes_well:
                 self._admit(watch, now, "its probes pass again", decisions)
         elif now >= watch.until or (probes_well and watch.was_refused):
-            watch.admission = Admission.TRIAL
+            self._set(watch, Admission.TRIAL)
             watch.trial_good = watch.trial_fault = False
             decisions.append(Decision(watch.name, watch.admission, False, watch.by, "one trial request decides"))
 
     def _admit(self, watch: Watch, now: float, reason: str, decisions: list[Decision]) -> None:
-        watch.admission = Admission.ADMITTING
+        self._set(watch, Admission.ADMITTING)
         watch.admitted_at = now
         watch.by = watch.reason = ""
         watch.failing = False
@@ -259,10 +268,11 @@ class Ejector:
 
     def _obey_cap(self, now: float, decisions: list[Decision]) -> None:
         """The pool may have shrunk: those who then would be too many come back, as failing."""
-        ejected = self._ejected()
-        excess = len(ejected) - self._allowed()
-        for watch in sorted((w for w in ejected if not w.refused), key=lambda w: w.until)[: max(0, excess)]:
-            watch.admission = Admission.ADMITTING
+        excess = len(self._out) - self._allowed()
+        if excess <= 0:
+            return
+        for watch in sorted((w for w in self._out.values() if not w.refused), key=lambda w: w.until)[:excess]:
+            self._set(watch, Admission.ADMITTING)
             watch.admitted_at = now
             watch.failing = True
             reason = f"{watch.reason}; but too few others are left"

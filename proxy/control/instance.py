@@ -10,7 +10,7 @@ import asyncio
 import random
 import ssl
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from proxy.config import App as AppConfig
@@ -34,6 +34,18 @@ class Owner(Protocol):
     def moved(self, state: InstanceState) -> None: ...
 
 
+class Flag(asyncio.Event):
+    """An event that also says when it is set: who sleeps until one of several needs no task for each."""
+
+    def __init__(self, on_set: Callable[[Flag], None]) -> None:
+        super().__init__()
+        self._on_set = on_set
+
+    def set(self) -> None:
+        super().set()
+        self._on_set(self)
+
+
 class Runner:
     """Base of a process's and an address's task."""
 
@@ -41,10 +53,11 @@ class Runner:
         self.shared = shared
         self.owner = owner
         self.state = state
-        self.ended = asyncio.Event()
+        self.ended = Flag(self._woken)
         """Its process has ended; set by who hears of the exit."""
-        self.leaving = asyncio.Event()
+        self.leaving = Flag(self._woken)
         """It shall go; `state.stop_reason` says why."""
+        self._sleepers: dict[asyncio.Future[bool], bool] = {}  # and whether it may be woken by `leaving`
 
     def step(self, event: Event, why: str) -> Action:
         """Go on in the lifecycle; raises IllegalTransition."""
@@ -63,8 +76,22 @@ class Runner:
 
     async def first(self, timeout: float, *, leaving: bool = True) -> bool:
         """Wait; True if it ended or (with `leaving`) shall go before `timeout` seconds have passed."""
-        waits = [self.ended.wait(), *([self.leaving.wait()] if leaving else [])]
-        return await _any(waits, max(0.0, timeout))
+        if self.ended.is_set() or (leaving and self.leaving.is_set()):
+            return True
+        loop = asyncio.get_running_loop()
+        sleeper: asyncio.Future[bool] = loop.create_future()
+        self._sleepers[sleeper] = leaving
+        timer = loop.call_later(max(0.0, timeout), _end, sleeper, False)
+        try:
+            return await sleeper
+        finally:
+            timer.cancel()
+            del self._sleepers[sleeper]
+
+    def _woken(self, flag: Flag) -> None:
+        for sleeper, leaving in self._sleepers.items():
+            if leaving or flag is self.ended:
+                _end(sleeper, True)
 
     async def drained(self, limit: float) -> bool:
         """It has left the table: wait until workers know and nothing is on it. False: the limit passed."""
@@ -137,11 +164,6 @@ class Runner:
         return self.state.lifecycle is lifecycle_
 
 
-async def _any(waits: Sequence[Awaitable[object]], timeout: float) -> bool:
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        done, _ = await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        return bool(done)
-    finally:
-        for task in tasks:
-            task.cancel()
+def _end(sleeper: asyncio.Future[bool], woken: bool) -> None:
+    if not sleeper.done():
+        sleeper.set_result(woken)

@@ -5,10 +5,9 @@ Always true: an instance is in the table if and only if its lifecycle is `ready`
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-from proxy.config import App as AppConfig
 from proxy.config import Config
 from proxy.control.state import AppState, InstanceState, Lifecycle
 from proxy.link import messages as link
@@ -58,6 +57,11 @@ def app(state: AppState, now: float) -> link.App:
     adaptive = config.max_inflight == "adaptive"
     slots = 0 if isinstance(config.max_inflight, str) else config.max_inflight
     rate = config.rate_limit
+    tls = {
+        address.url: link.Tls(ca=address.tls.ca, verify=address.tls.verify, server_name=address.host)
+        for address in config.addresses
+        if address.secure
+    }
     return link.App(
         name=state.name,
         row=state.row,
@@ -91,13 +95,13 @@ def app(state: AppState, now: float) -> link.App:
         starting=sum(one.lifecycle in _ON_THEIR_WAY for one in state.instances.values()),
         suspects=tuple((one.method, one.path) for one in state.suspects if one.until > now),
         instances=tuple(
-            instance(one, config, slots) for one in state.instances.values() if one.lifecycle is Lifecycle.READY
+            instance(one, tls, slots) for one in state.instances.values() if one.lifecycle is Lifecycle.READY
         ),
     )
 
 
-def instance(state: InstanceState, config: AppConfig, slots: int) -> link.Instance:
-    """One ready instance."""
+def instance(state: InstanceState, tls: Mapping[str, link.Tls], slots: int) -> link.Instance:
+    """One ready instance. `tls`: by URL, of those that speak it."""
     return link.Instance(
         name=state.name,
         row=state.row,
@@ -107,7 +111,7 @@ def instance(state: InstanceState, config: AppConfig, slots: int) -> link.Instan
         path=state.path,
         resolved=state.resolved,
         dns=state.dns if not state.resolved else "",
-        tls=_tls(state, config),
+        tls=tls.get(state.url),
         admission=state.admission.value,
         failing=state.failing,
         weight=state.weight,
@@ -116,10 +120,3 @@ def instance(state: InstanceState, config: AppConfig, slots: int) -> link.Instan
         slots=slots,
         pid=state.pid,
     )
-
-
-def _tls(state: InstanceState, config: AppConfig) -> link.Tls | None:
-    for address in config.addresses:
-        if address.url == state.url and address.secure:
-            return link.Tls(ca=address.tls.ca, verify=address.tls.verify, server_name=address.host)
-    return None

@@ -350,12 +350,13 @@ class Pool:
         self._begin(ProcessRunner(shared, self, state, process, output))
         shared.changed()
 
-    def _begin(self, runner: ProcessRunner | AddressRunner) -> None:
+    def _begin(self, runner: ProcessRunner | AddressRunner, tell: bool = True) -> None:
         name = runner.state.name
         runner.state.log_paths = (str(self.shared.logs.path(name)),) if runner.state.kind == "process" else ()
         self.runners[name] = runner
         self._tasks[name] = asyncio.get_running_loop().create_task(self._live(runner), name=f"instance {name}")
-        self.moved(runner.state)
+        if tell:
+            self.moved(runner.state)
 
     async def _live(self, runner: ProcessRunner | AddressRunner) -> None:
         name = runner.state.name
@@ -384,10 +385,13 @@ class Pool:
                     runner.update(address)
                 else:
                     runner.leave("Triage stops" if self.shared.stopping else "it left the config")
+        last: InstanceState | None = None
         for address in wanted.values():
-            state = fresh(self.app.name, address, self.shared.rows.take())
-            self.app.instances[state.name] = state
-            self._begin(AddressRunner(self.shared, self, state, address))
+            last = fresh(self.app.name, address, self.shared.rows.take())
+            self.app.instances[last.name] = last
+            self._begin(AddressRunner(self.shared, self, last, address), tell=False)
+        if last is not None:
+            self.moved(last)  # once for all: what it looks at is the whole pool
         self.shared.changed()
 
     def _echo(self) -> _Echo | None:

@@ -488,7 +488,7 @@ class ClientConnection(asyncio.Protocol):
             return
         if exchange.keep:
             self.state = HEAD
-            due = self.due = now + self.worker.settings.idle_timeout
+            due = self.due = now + self.worker.idle_timeout
             if due < self.wheel_due:
                 self.worker.wheel.arm(self, due)
             if self.paused_by:
@@ -537,10 +537,13 @@ class ClientConnection(asyncio.Protocol):
             state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 8)[0]
             if state in (7, 8):  # TCP_CLOSE, TCP_CLOSE_WAIT
                 self.worker.paused.discard(self)
-                if self.exchange is not None and not self.exchange.tunnel:
-                    self.exchange.client_left(now)
-                else:
-                    self.cut()
+                exchange = self.exchange
+                if exchange is not None and not exchange.tunnel:
+                    exchange.client_left(now)
+                    return
+                self.cut()
+                if exchange is not None:
+                    exchange.tunnel_ended(now)  # `connection_lost` will find it closed and say nothing
 
     # --- tunnels ----------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from proxy.dataplane.guard import rss
 from proxy.dataplane.log import log
+from proxy.dataplane.tally import Tally
 from proxy.dataplane.worker import Worker, monotonic
 from proxy.link import messages
 from proxy.link.board import COLUMNS, Board
@@ -17,6 +18,10 @@ from proxy.link.channel import Channel
 from proxy.link.messages import PROTOCOL
 
 TELL_EVERY: Final = 0.5
+ROWS: Final = 100
+"""Counts told at once; of a thousand instances the others follow, one part every ROWS_EVERY: neither loop stands still
+for them, and what they cost does not grow with the number of instances."""
+ROWS_EVERY: Final = 0.1
 TELL_RECORDS: Final = 0.05
 """A person who saw a fault asks at once."""
 MOST_WAITING: Final = 4 << 20
@@ -33,6 +38,8 @@ class ControlLink:
         self._channel = Channel(loop, sock, self._received, end)
         self.worker: Worker | None = None
         self._board_fds: list[int] = []
+        self._untold: list[Tally] = []
+        self._lag_told = 0
 
     def send(self, message: messages.ToControl) -> None:
         if self._channel.waiting > MOST_WAITING and not isinstance(message, _NEEDED):
@@ -93,7 +100,7 @@ class ControlLink:
         self._loop.call_later(TELL_EVERY, self._tell)
         self._tell_stats()
 
-    def _tell_stats(self, everything: bool = False) -> None:
+    def _tell_stats(self, everything: bool = False, at_once: bool = False) -> None:
         worker = self.worker
         assert worker is not None
         if worker.log is not None:
@@ -103,6 +110,28 @@ class ControlLink:
             return
         self._tell_records()
         lag_max, worker.lag_max_us = worker.lag_max_us, 0
+        self._lag_told = lag_max
+        if everything or at_once or not self._untold:
+            self._untold += worker.changed(everything)  # what is in it twice is told twice: it is cumulative
+            if len(self._untold) > ROWS and not at_once:
+                self._loop.call_later(ROWS_EVERY, self._tell_more_rows)
+            self._send_stats(worker, self._rows(len(self._untold) if at_once else ROWS))
+        else:
+            self._send_stats(worker, [])
+
+    def _rows(self, most: int) -> list[messages.Row]:
+        told, self._untold = self._untold[:most], self._untold[most:]
+        return [tally.row() for tally in told]
+
+    def _tell_more_rows(self) -> None:
+        worker = self.worker
+        assert worker is not None
+        if self._untold and self._channel.waiting <= MOST_WAITING:
+            self._send_stats(worker, self._rows(ROWS))
+        if self._untold:
+            self._loop.call_later(ROWS_EVERY, self._tell_more_rows)
+
+    def _send_stats(self, worker: Worker, rows: list[messages.Row]) -> None:
         connections = sum(len(each.open) for app in worker.apps.values() for each in app.instances.values())
         log_now = worker.log
         self.send(
@@ -111,7 +140,7 @@ class ControlLink:
                 worker.epoch,
                 monotonic(),
                 worker.lag_us,
-                lag_max,
+                max(self._lag_told, worker.lag_max_us),
                 len(worker.clients),
                 worker.accepted,
                 connections,
@@ -123,7 +152,7 @@ class ControlLink:
                 worker.guard.shedding,
                 worker.draining,
                 rss(),
-                worker.changed_rows(everything),
+                rows,
             )
         )
 
@@ -139,7 +168,7 @@ class ControlLink:
         worker = self.worker
         assert worker is not None
         worker.on_drained = None
-        self._tell_stats()
+        self._tell_stats(at_once=True)
         if worker.log is not None:
             worker.log.close()
         self.send(messages.Drained(worker.column))

@@ -191,11 +191,12 @@ _ESCAPES: Final = {code: f"\\x{code:02x}" for code in [*range(32), 34, 92, *rang
 def combined(record: Record) -> bytes:
     """The combined log format, with the whole time in seconds and the id behind it."""
     at = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(record.time))
+    method = record.method.translate(_ESCAPES)
     target = record.target.translate(_ESCAPES)
     agent = record.user_agent.translate(_ESCAPES) or "-"
     referer = record.referer.translate(_ESCAPES) or "-"
     return (
-        f'{record.client or "-"} - - [{at}] "{record.method} {target} HTTP/1.1" {record.status} {record.bytes_out} '
+        f'{record.client or "-"} - - [{at}] "{method} {target} HTTP/1.1" {record.status} {record.bytes_out} '
         f'"{referer}" "{agent}" {record.total_us / 1e6:.6f} {record.id} {record.app or "-"} '
         f"{record.instance or '-'} {record.fault or '-'}\n"
     ).encode("latin-1", "replace")

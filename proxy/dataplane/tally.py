@@ -1,11 +1,14 @@
-"""Counts of one (app, instance) in one worker: integers and arrays, added to once per request."""
+"""Counts of one (app, instance) in one worker: integers and lists of them, added to once per request."""
 
 from __future__ import annotations
 
-from array import array
+from itertools import compress
+from typing import Final
 
 from proxy.link.histogram import BUCKETS
 from proxy.link.messages import Row
+
+_PLACES: Final = range(BUCKETS)
 
 
 class Tally:
@@ -27,8 +30,8 @@ class Tally:
         self.bytes_out = 0
         self.connects = 0
         self.retries = 0
-        self.total = array("Q", bytes(8 * BUCKETS))
-        self.wait = array("Q", bytes(8 * BUCKETS))
+        self.total = [0] * BUCKETS
+        self.wait = [0] * BUCKETS
         self.total_sum = 0.0
         self.wait_sum = 0.0
         self.own_sum = 0.0
@@ -39,6 +42,8 @@ class Tally:
         self.dirty = True
 
     def row(self) -> Row:
+        """What is counted by now: it is clean again."""
+        self.dirty = False
         return Row(
             self.app,
             self.instance,
@@ -49,9 +54,14 @@ class Tally:
             self.bytes_out,
             self.connects,
             self.retries,
-            {index: count for index, count in enumerate(self.total) if count},
+            _sparse(self.total),
             self.total_sum,
-            {index: count for index, count in enumerate(self.wait) if count},
+            _sparse(self.wait),
             self.wait_sum,
             self.own_sum,
         )
+
+
+def _sparse(counts: list[int]) -> dict[int, int]:
+    """Without the zeros. In C alone: as a comprehension a thousand rows took 10 ms."""
+    return dict(zip(compress(_PLACES, counts), filter(None, counts), strict=True))

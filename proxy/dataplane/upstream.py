@@ -412,6 +412,8 @@ class InstanceConnection(asyncio.Protocol):
         if exchange is None:
             if not self.closed:
                 self.close()  # idle for as long as the instance is known to like
+            elif self.transport is not None:
+                self.transport.abort()  # it was closed, and what is left to write never left
             return
         app = exchange.app
         assert app is not None
@@ -461,6 +463,8 @@ class InstanceConnection(asyncio.Protocol):
             self._forget()
             if self.transport is not None:
                 self.transport.close()
+                if self.transport.get_write_buffer_size():
+                    self.worker.wheel.arm(self, monotonic() + self.worker.settings.body_timeout)
 
     def _forget(self) -> None:
         self.closed = self.closing = True

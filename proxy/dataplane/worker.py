@@ -97,6 +97,7 @@ class Worker:
         """Neither draining nor shedding."""
         self.slow = self.settings.slow
         self.head_limit = self.settings.head_limit
+        self.idle_timeout = self.settings.idle_timeout
         self.target_limit = self.settings.target_limit
         self.on_drained: Callable[[], None] | None = None
         self._drain_idle = 2.0
@@ -146,6 +147,7 @@ class Worker:
         before, self.settings = self.settings, settings
         self.slow = settings.slow
         self.head_limit = settings.head_limit
+        self.idle_timeout = self._drain_idle if self.draining else settings.idle_timeout
         self.target_limit = settings.target_limit
         if settings == before and self.log is not None:
             return
@@ -390,19 +392,13 @@ class Worker:
 
     # --- what is told twice a second --------------------------------------------------------------
 
-    def changed_rows(self, everything: bool = False) -> list[messages.Row]:
-        """Counts that changed since the last call."""
-        rows = []
-        tallies = [each.tally for app in self.apps.values() for each in app.instances.values()]
+    def changed(self, everything: bool = False) -> list[Tally]:
+        """Counts that were not told since they changed."""
+        tallies = [*self._gateway_tallies.values(), *self._gone_tallies]
         tallies += [each.tally for each in self._leaving]
-        tallies += self._gone_tallies
-        tallies += self._gateway_tallies.values()
-        for tally in tallies:
-            if tally.dirty or everything:
-                tally.dirty = False
-                rows.append(tally.row())
+        tallies += [each.tally for app in self.apps.values() for each in app.instances.values()]
         self._gone_tallies.clear()
-        return rows
+        return tallies if everything else [each for each in tallies if each.dirty]
 
     # --- the end ----------------------------------------------------------------------------------
 
@@ -412,6 +408,7 @@ class Worker:
             return
         self.draining = True
         self.calm = False
+        self.idle_timeout = self._drain_idle = idle
         log("draining", limit=limit, connections=len(self.clients))
         await self.listening.close()
         now = monotonic()

@@ -15,6 +15,7 @@ Always true:
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import Final, NamedTuple
 
 import httptools
@@ -64,7 +65,7 @@ METHODS: Final[dict[bytes, tuple[str, bool]]] = {
 """Those llhttp knows, less CONNECT and PRI: the name, and whether it is idempotent (RFC 9110 section 9.2.2)."""
 
 REQUEST_LINE: Final = re.compile(rb"([A-Z-]+) ([\x21\x22\x24-\x7e]+) HTTP/1\.([01])\r\n")
-_LOOSE_LINE = re.compile(rb"([^ \r\n]*) *([^\r\n]*?) *(HTTP/[0-9.]*)?\r?\n")
+_VERSION = re.compile(rb"HTTP/[0-9.]*\Z")
 
 # One pass over the lower-cased section. `_` stands for `-` in what servers behind CGI-like borders would confuse.
 _FIELDS = re.compile(
@@ -156,10 +157,13 @@ def read_line(data: bytes, target_limit: int) -> RequestLine:
 
 
 def _bad_line(data: bytes) -> HeadError:
-    loose = _LOOSE_LINE.match(data)
-    if loose is None:
+    line, ended, _ = data.partition(b"\n")
+    line = line.removesuffix(b"\r")
+    if not ended or b"\r" in line:
         return HeadError(BAD_REQUEST, "the request line is not valid", offset=0)
-    method, _, version = loose.groups()
+    method = line.partition(b" ")[0]
+    found = _VERSION.search(line, len(method))
+    version = found[0] if found is not None else None
     if method in (b"CONNECT", b"PRI"):
         return HeadError(BAD_REQUEST, f"{method.decode()} is not served here", 501)
     if version is None:
@@ -170,7 +174,7 @@ def _bad_line(data: bytes) -> HeadError:
     if (
         re.fullmatch(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+", method)
         and method not in METHODS
-        and data.count(b" ", 0, loose.end()) == 2
+        and line.count(b" ") == 2
     ):
         return HeadError(BAD_REQUEST, f"the method {method.decode()} is not known here", 501)
     return HeadError(BAD_REQUEST, "the request line is not valid: METHOD, space, target, space, version", offset=0)
@@ -218,7 +222,7 @@ def read_fields(section: bytes, minor: int, headers_limit: int) -> Fields:
     lowered = section.lower()
     parts: list[bytes] = []
     kept_to = 1
-    drop_also: list[bytes] = []
+    drop_also: set[bytes] = set()
     upgrade = te = b""
     hosts = 0
     for found in _FIELDS.finditer(lowered):
@@ -257,7 +261,7 @@ def read_fields(section: bytes, minor: int, headers_limit: int) -> Fields:
                 elif not _TOKEN.fullmatch(token):
                     raise HeadError(BAD_REQUEST, "the Connection field is not a list of names")
                 elif token not in _NOT_DROPPABLE:
-                    drop_also.append(token)
+                    drop_also.add(token)
             if b"upgrade" in value:
                 upgrade = upgrade or b"?"
         elif name == b"upgrade":
@@ -284,8 +288,8 @@ def read_fields(section: bytes, minor: int, headers_limit: int) -> Fields:
         kept_to = end + 2
     parts.append(section[kept_to:])
     fields.kept = b"".join(parts)
-    for token in drop_also:
-        fields.kept = re.sub(rb"(?mi)^" + re.escape(token) + rb":[^\n]*\n", b"", fields.kept)
+    if drop_also:
+        fields.kept = without(fields.kept, drop_also)
     if not upgrade:
         fields.upgrade = b""
     fields.te_trailers = b"trailers" in te
@@ -301,6 +305,12 @@ def read_fields(section: bytes, minor: int, headers_limit: int) -> Fields:
     fields.host_text = fields.host_field.decode("latin-1")
     fields.plain = minor == 1 and not (fields.chunked or fields.upgrade or fields.via or fields.forwarded)
     return fields
+
+
+def without(lines: bytes, names: Collection[bytes]) -> bytes:
+    """Field lines (a status line among them stays) less those of these lower-case names; one pass, however many."""
+    each_line = lines.splitlines(keepends=True)
+    return b"".join([line for line in each_line if line.partition(b":")[0].lower() not in names])
 
 
 def for_the_log(section: bytes) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from typing import Final
 import httptools
 
 from proxy.faults import BAD_RESPONSE, RESPONSE_FRAMING
-from proxy.wire.request import HeadError
+from proxy.wire.request import HeadError, without
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])( [\t \x21-\x7e\x80-\xff]*)?\r\n")
 _FIELDS = re.compile(
@@ -94,7 +94,7 @@ def read(head: bytes) -> ResponseHead:
     lowered = section.lower()
     parts = [b"HTTP/1.1 %b%b\r\n" % (status, found.reason)]
     kept_to = 1
-    drop_also: list[bytes] = []
+    drop_also: set[bytes] = set()
     upgrade = False
     for match in _FIELDS.finditer(lowered):
         name, value = match.groups()
@@ -117,7 +117,7 @@ def read(head: bytes) -> ResponseHead:
                 elif token == b"upgrade":
                     upgrade = True
                 elif token and _TOKEN.fullmatch(token) and token not in _NOT_DROPPABLE:
-                    drop_also.append(token)
+                    drop_also.add(token)
         elif name == b"transfer-encoding":
             if minor != b"1" or found.chunked or value != b"chunked":
                 raise HeadError(RESPONSE_FRAMING, "a Transfer-Encoding other than exactly chunked on HTTP/1.1")
@@ -132,8 +132,8 @@ def read(head: bytes) -> ResponseHead:
         kept_to = end + 2
     parts.append(section[kept_to:])
     found.kept = b"".join(parts)
-    for token in drop_also:
-        found.kept = re.sub(rb"(?mi)^" + re.escape(token) + rb":[^\n]*\n", b"", found.kept)
+    if drop_also:
+        found.kept = without(found.kept, drop_also)
     if found.chunked and found.length >= 0:
         raise HeadError(RESPONSE_FRAMING, "both Content-Length and Transfer-Encoding")
     if not upgrade:

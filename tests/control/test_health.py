@@ -68,6 +68,14 @@ async def test_the_beginning_of_the_body_is_kept() -> None:
     assert not result.refused
 
 
+async def test_an_answer_without_content_over_a_connection_that_stays_open() -> None:
+    with Origin(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", linger=True) as origin:
+        assert (await probe(Target(host="127.0.0.1", port=origin.port, path="/"))).ok
+    with Origin(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n", linger=True) as origin:
+        result = await probe(Target(host="127.0.0.1", port=origin.port, path="/", timeout=0.2))
+    assert (result.ok, result.words) == (False, "status 503")
+
+
 async def test_no_answer_in_time() -> None:
     with Origin(b"HTTP/1.1 200", linger=True) as origin:
         result = await probe(Target(host="127.0.0.1", port=origin.port, path="/", timeout=0.2))

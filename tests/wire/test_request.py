@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import h11
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -288,3 +290,40 @@ def test_h11_agrees(data: bytes) -> None:
         b"transfer_encoding",
         b"x-forwarded-for",
     }
+
+
+def test_many_names_in_connection_cost_little() -> None:
+    """One pass over the lines, however many names Connection has: no client may buy a second for 25 KB."""
+
+    def cost(line: bytes) -> float:
+        section = b"\nHost: a\r\n" + line + b"\r\n"
+        best = float("inf")
+        for _ in range(3):
+            began = time.process_time()
+            request.read_fields(section, 1, 100)
+            best = min(best, time.process_time() - began)
+        return best
+
+    names = b", ".join(b"name%d" % number for number in range(2500))
+    assert cost(b"Connection: " + names) < 1000 * cost(b"X-Other: " + names)
+
+
+def test_names_in_connection_are_dropped_whole() -> None:
+    section = b"\nHost: a\r\nX-One: 1\r\nx-One-More: 2\r\nX-Two:3\r\nConnection: x-one, X-TWO, host\r\nX-Three: x-one: 4\r\n"
+    assert request.read_fields(section, 1, 100).kept == b"Host: a\r\nx-One-More: 2\r\nX-Three: x-one: 4\r\n"
+
+
+def test_a_bad_request_line_is_refused_in_linear_time() -> None:
+    """Spaces before a bare CR: what looks for the parts of a bad line must not try all ways to divide them."""
+
+    def cost(spaces: int) -> float:
+        best = float("inf")
+        for _ in range(3):
+            began = time.process_time()
+            with pytest.raises(HeadError):
+                request.read_line(b"GET" + b" " * spaces + b"\rx\r\n", 8192)
+            best = min(best, time.process_time() - began)
+        return best
+
+    cost(10)
+    assert cost(400) < 100 * cost(10)

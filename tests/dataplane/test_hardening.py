@@ -1,0 +1,113 @@
+"""What somebody who means harm would try, and what must not be left behind by it."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+
+from proxy.link.messages import Drain
+from tests.dataplane.client import DEADLINE, Client, get
+from tests.dataplane.conftest import Serve, of
+from tests.dataplane.harness import WorkerUnderTest, worker
+from tests.dataplane.origins import Conn, Origin
+
+UPGRADE = ("Connection: Upgrade", "Upgrade: websocket")
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+
+def until(what: object) -> None:
+    end = time.monotonic() + DEADLINE
+    while not what():  # type: ignore[operator]
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_a_known_head_obeys_the_head_limit(gateway: WorkerUnderTest, serve: Serve) -> None:
+    """Field lines that are known by their bytes make no longer head pass than unknown ones do."""
+    origin = serve(settings={"head_limit": 1024, "target_limit": 1024})
+    lines = "X-Long: " + "x" * 700
+    with Client(gateway.port) as client:
+        assert client.ask(get("/short", lines)).status == 200
+        answer = client.ask(get("/" + "y" * 500, lines))
+        assert (answer.status, answer.keeps) == (431, False)
+    assert [each.target for each in origin.requests] == ["/short"]
+
+
+def test_a_client_that_resets_a_tunnel_nobody_reads(gateway: WorkerUnderTest, serve: Serve) -> None:
+    """While reading is paused nothing tells of the reset but the look each second: the slot must come free then."""
+
+    def script(conn: Conn) -> None:
+        conn.request()
+        conn.send(SWITCHED)
+        while not conn.origin._closing:
+            time.sleep(0.02)
+
+    serve(script, origin={"receive_buffer": 4096})
+    with Client(gateway.port) as client:
+        client.send(get("/", *UPGRADE))
+        assert client.response_head().status == 101
+        client.sock.settimeout(2.0)
+        try:
+            while True:
+                client.sock.send(b"x" * 65536)
+        except TimeoutError:
+            pass
+        assert sum(gateway.board.inflight) == 1
+        client.reset()
+    until(lambda: sum(gateway.board.inflight) == 0)
+
+
+def test_no_client_writes_the_combined_log(gateway: WorkerUnderTest, serve: Serve, tmp_path: Path) -> None:
+    """What stands in the place of a method reaches the log's line only escaped."""
+    log = tmp_path / "access.log"
+    serve(settings={"access_log": str(log), "access_log_format": "combined"})
+    with Client(gateway.port) as client:
+        client.send(b'G"\x1b[2J\x9b\xff / HTTP/1.1\r\nHost: a.example\r\n\r\n')
+        assert client.response().status == 400
+    until(lambda: log.exists() and log.read_bytes().endswith(b"\n"))
+    line = log.read_bytes()
+    assert all(32 <= byte < 127 for byte in line[:-1]), line
+    assert b'"G\\x22\\x1b[2J' in line
+
+
+def test_a_drain_does_not_wait_for_an_idle_client() -> None:
+    """An answer whose head had gone out before the drain leaves a connection that would otherwise stay."""
+
+    def script(conn: Conn) -> None:
+        conn.request()
+        conn.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n")
+        with conn.origin.changed:
+            conn.origin.changed.wait_for(lambda: conn.origin.requests[-1].target == "/go", DEADLINE)
+        conn.send(b"0\r\n\r\n")
+
+    def second(conn: Conn) -> None:
+        script(conn) if conn.number == 0 else (conn.request(), conn.answer())
+
+    with Origin(second) as origin, worker() as gateway:
+        from proxy.link.messages import App
+
+        gateway.table(App("web", 0, instances=(of(origin),), attempts=0), idle_timeout=1000.0)
+        with Client(gateway.port) as client, Client(gateway.port) as other:
+            client.send(get("/stream"))
+            assert client.response_head().status == 200
+            assert client.chunk() == b"ab"
+            other.send(get("/go")[:-2])
+            until(lambda: gateway.process.poll() is None and _open(gateway) >= 2)
+            gateway.tell(Drain(limit=1000.0, idle=0.2))
+            other.send(b"\r\n")
+            assert not other.response().keeps
+            assert client.chunk() == b""
+            client.fields()
+            assert client.is_closed() == "FIN"
+        gateway.process.wait(DEADLINE)
+
+
+def _open(gateway: WorkerUnderTest) -> int:
+    """Connections of clients that the worker has."""
+    with socket.socket() as probe:
+        probe.settimeout(DEADLINE)
+    import psutil
+
+    ports = [each.laddr.port for each in psutil.Process(gateway.process.pid).net_connections("tcp") if each.raddr]
+    return ports.count(gateway.port)
