@@ -132,7 +132,7 @@ class Ejector:
             watch.trial_good = True
         if faults:
             watch.last_fault = max(faults, key=lambda fault: faults[fault])
-            if streak:
+            if streak or not good:  # a 5xx of the app's own makes no streak, but is no good answer either
                 watch.trial_fault = True
         if streak:
             watch.streaks[worker] = streak

@@ -9,6 +9,9 @@ Always true:
   - after an answer to a request whose content was not read to its end, no further request is read;
   - reading pauses while the instance does not take what came, or more than HELD bytes wait; never for ever:
     a paused client is looked at each second, since neither FIN nor RST is reported then.
+
+It is longer than most modules: what the parser says and what is done with it share the state of one connection, and
+each call between two modules would be paid on every request.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ Always true:
   - `replay` is None or holds all content so far, so that the request can be sent again;
   - nothing is answered, claimed or released inside a parser's callback.
 
-This module is above the usual length because it is the one place where the course of a request can be read whole.
+This module is longer than most, because it is the one place where the course of a request can be read whole.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ Always true:
   - it returns to the pool only when the request was written whole, the response read whole, and no byte followed;
   - bytes that belong to no response are never passed on: they close the connection, as `response-framing`;
   - a content that is cut short is never ended so that it looks whole.
+
+It is longer than most modules, for the reason that client.py gives: one connection's state, used on every request.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Always true:
   - nothing here waits; what has to be waited for is a task in connector or listen;
   - connections are accepted only after the first table, and each table is acknowledged once it is in force.
+
+It is longer than most modules: what every connection uses is an attribute here, one step away.
 """
 
 from __future__ import annotations

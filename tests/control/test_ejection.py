@@ -85,6 +85,15 @@ def test_a_trial_decides() -> None:
     assert one(ejector.decide(again.until)).admission is Admission.ADMITTING
 
 
+def test_a_trial_answered_with_a_5xx_has_failed() -> None:
+    ejector = make(4)
+    faults(ejector, "web-1", 5)
+    assert one(ejector.decide(1.0)).admission is Admission.EJECTED
+    assert one(ejector.decide(1000.0)).admission is Admission.TRIAL
+    ejector.learned("web-1", 0, 0, {"app-error": 1}, 0, False)
+    assert one(ejector.decide(1001.0)).admission is Admission.EJECTED
+
+
 def test_durations_double_to_the_maximum_and_are_forgotten() -> None:
     ejector = make(4, Rules(first=5, max=20))
     now = 0.0
