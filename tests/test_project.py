@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "proxy.control": (*EVERYONE, "proxy.link", "proxy.config", "proxy.wire"),
     "proxy.diagnostics.analyzers": ("proxy.diagnostics.artifacts",),
     "proxy.diagnostics": (*EVERYONE, "proxy.link"),
-    "proxy.admin": (*EVERYONE, "proxy.control", "proxy.diagnostics", "proxy.link"),
+    "proxy.admin": (*EVERYONE, "proxy.control", "proxy.diagnostics", "proxy.link", "proxy.config"),
     "proxy.cli": (*EVERYONE, "proxy.config"),
 }
 

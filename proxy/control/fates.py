@@ -32,9 +32,9 @@ class Fates:
         self._known: dict[tuple[str, int], link.Fate] = {}
         self._asked: dict[tuple[int, str], asyncio.Task[None]] = {}
 
-    def of(self, instance: str, row: int, ended: Exit) -> link.Fate:
-        """Remember an exit, as workers are told it."""
-        fate = link.Fate(instance, row, True, ended.by_itself, ended.ours, ended.words)
+    def of(self, instance: str, row: int, ended: Exit, inflight: int) -> link.Fate:
+        """Remember an exit, as workers are told it. `inflight`: what the board said before they were."""
+        fate = link.Fate(instance, row, True, ended.by_itself, ended.ours, ended.words, inflight)
         self._known[instance, row] = fate
         while len(self._known) > REMEMBERED:
             del self._known[next(iter(self._known))]

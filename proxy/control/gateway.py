@@ -425,7 +425,8 @@ class Gateway:
                     state = pool.app.instances[record["name"]]
                     ended = pool.on_exit(record)
                     if ended is not None:
-                        self._workers.broadcast(self.fates.of(state.name, state.row, ended))
+                        inflight = self.board.total(state.row)
+                        self._workers.broadcast(self.fates.of(state.name, state.row, ended, inflight))
                         self.records.refine(state.name, ended)
                     break
         self.changed()

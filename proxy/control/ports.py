@@ -27,6 +27,12 @@ def free_port(taken: Container[int]) -> int:
     raise OSError("no free port found on 127.0.0.1")
 
 
+def reaches(listens_on: Iterable[str], address: str) -> bool:
+    """Whether who connects to `address` comes to one of these."""
+    port = address.rpartition(":")[2]
+    return any(one in (address, f"0.0.0.0:{port}", f"[::]:{port}") for one in listens_on)
+
+
 def listening(pids: Iterable[int]) -> list[str]:
     """Where these processes accept connections: "127.0.0.1:5000", "[::]:80", "unix:/run/x.sock"."""
     inodes: set[str] = set()

@@ -43,6 +43,7 @@ class ProcessRunner(Runner):
         self.spawning = False
         """The launcher was asked, and has not answered: an exit that comes now must wait."""
         self._hinted = False
+        self._looked = 0.0
 
     async def run(self) -> None:
         """Until it is stopped for good."""
@@ -112,7 +113,7 @@ class ProcessRunner(Runner):
         delay = lifecycle.FAILED_RETRY if often else lifecycle.delay_after_start_failure(state.failures)
         state.retry_at = now + delay
         said = (
-            f"; its last lines: {' | '.join(lines[-5:])}"
+            f"; its last lines: {' | '.join(_telling(lines)[-5:])}"
             if lines
             else "; it printed nothing"
             if state.last_exit
@@ -150,6 +151,7 @@ class ProcessRunner(Runner):
     async def _spawn(self) -> None:
         state, process, launcher = self.state, self.process, self.shared.launcher
         self._hinted = False
+        self._looked = 0.0
         state.listens_on = ()
         state.probe = None
         state.probes_passed = state.probes_failed = 0
@@ -214,10 +216,10 @@ class ProcessRunner(Runner):
                 self.step(Event.PASSED, f"ready since its probes passed, {took} after its start")
                 self.shared.event("ready", f"{state.name} is ready, {took} after its start", state.app, state.name)
                 return
-            state.why = f"not ready yet: {result.words}"
-            if not result.ok and now - state.started >= HINT_AFTER and not self._hinted:
-                self._hinted = True
+            if not result.ok and now - state.started >= HINT_AFTER and now - self._looked >= HINT_AFTER:
+                self._looked = now
                 await self._look_where_it_listens(result)
+            state.why = self._wrong_place() or f"not ready yet: {result.words}"
             if now >= deadline:
                 self._add_failure(now)
                 where = f"; {self._wrong_place()}" if self._wrong_place() else ""
@@ -302,10 +304,10 @@ class ProcessRunner(Runner):
         state = self.state
         pids = state.usage.pids if state.usage else (state.pid,)
         state.listens_on = tuple(await asyncio.to_thread(_listening_tree, state.pid, pids))
-        said = self._wrong_place()
-        if said:
-            state.why = said
-        text = f"{state.name} {said or f'runs but is not ready: {result.words}'}"
+        if self._hinted:
+            return
+        self._hinted = True
+        text = f"{state.name} {self._wrong_place() or f'runs but is not ready: {result.words}'}"
         self.shared.event("hint", text, state.app, state.name, listens_on=list(state.listens_on))
 
     def _wrong_place(self) -> str:
@@ -319,8 +321,10 @@ class ProcessRunner(Runner):
             where = ", ".join(state.listens_on) or "nothing"
             return f"runs but listens on {where}, not {state.path}: pass {{socket}}"
         own = [int(one.rpartition(":")[2]) for one in state.listens_on if not one.startswith("unix:")]
-        if state.port in own or self.process.bind == "fd":
+        if self.process.bind == "fd" or ports.reaches(state.listens_on, f"{ports.LOOPBACK}:{state.port}"):
             return ""
+        if state.port in own:
+            return f"runs but listens on {', '.join(state.listens_on)}, not {ports.LOOPBACK}:{state.port}"
         if not state.listens_on:
             return f"runs but listens nowhere yet; expected on {state.port}: pass {{port}} or read $PORT"
         where = ", ".join(str(port) for port in own) or ", ".join(state.listens_on)

@@ -579,6 +579,8 @@ class Exchange:
             return
         if fate.by_itself:
             self.exits += 1
+            # Another worker may have been told first, and given its slots back before this one looked.
+            self.alone = self.alone and fate.inflight <= 1
         else:
             self.alone = False
         self.failed(faults.INSTANCE_EXITED, fate.words, now=now)

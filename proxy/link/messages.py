@@ -239,6 +239,7 @@ class Fate(Message):
     by_itself: bool = False  # non-zero exit, a crash signal, OOM: then its requests are suspects
     ours: bool = False  # Triage stopped it
     words: str = ""  # "exit code 3", "signal 9 (SIGKILL), out of memory"
+    inflight: int = 0  # on it over all workers when control heard of its end; each keeps its slots until told
 
 
 class Cut(Message):

@@ -25,7 +25,7 @@ Three things pass between them:
 Names of held descriptors: ``ledger``; ``NAME.pidfd`` of a running child; ``NAME.stdout``, ``NAME.stderr`` until its
 exit is acknowledged; the sockets that `Listener` lists; and whatever control asked to hold.
 
-It is longer than most modules: both sides of what is said stand in one file, half of it this contract.
+It is longer than most modules: both sides of what is said stand in one file.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Triage:
         self.log = (folder / "log").open("wb")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "proxy.main", "serve", "-c", str(self.config)],
-            cwd=folder, env={**env, "PYTHONPATH": str(ROOT)}, stdin=subprocess.DEVNULL,
+            cwd=folder, env={**env, "PYTHONPATH": str(ROOT), "SOME_API_TOKEN": "geheim"}, stdin=subprocess.DEVNULL,
             stdout=self.log, stderr=self.log,
         )  # fmt: skip
 

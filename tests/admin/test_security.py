@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import socket
@@ -125,3 +126,68 @@ def test_a_token_file_that_is_a_link_is_refused(tmp_path: Path) -> None:
     os.symlink(tmp_path / "elsewhere", tmp_path / TOKEN_FILE)
     with pytest.raises(OSError):
         token(tmp_path)
+
+
+async def raw(api, *lines: bytes) -> bytes:
+    """The status line of a call over TCP that no client would make."""
+    host, port = api.triage.admin.removeprefix("http://").rsplit(":", 1)
+    reader, writer = await asyncio.open_connection(host, int(port))
+    call = [b"GET /healthz HTTP/1.1", f"Host: {host}:{port}".encode(), b"Connection: close", *lines, b"", b""]
+    writer.write(b"\r\n".join(call))
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def test_bytes_that_are_no_text_are_refused_as_what_they_are(api) -> None:
+    """Without a token nobody makes Triage fail, nor fills its log with tracebacks."""
+    for lines in (
+        (b"Authorization: Bearer \xff",),
+        (b"Origin: http://[",),
+        (b"Origin: http://\xff",),
+        (b"Sec-Fetch-Site: \xff",),
+    ):
+        answer = await raw(api, *lines)
+        assert answer.split(b" ")[1] in (b"200", b"401", b"403"), (lines, answer)
+    status = await raw(api, b"Authorization: Bearer \xff")
+    assert status.split(b" ")[1] == b"200"  # /healthz is open all the same
+    assert "UnicodeEncodeError" not in api.triage.said() and "Invalid IPv6 URL" not in api.triage.said()
+    text = b"GET /api/v1/status HTTP/1.1"
+    host, port = api.triage.admin.removeprefix("http://").rsplit(":", 1)
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(
+        text + f"\r\nHost: {host}:{port}\r\nConnection: close\r\n".encode() + b"Authorization: Bearer \xff\r\n\r\n"
+    )
+    assert (await reader.read()).split(b" ")[1] == b"401"
+    writer.close()
+
+
+async def test_checking_a_text_tells_no_secret_of_the_environment(api) -> None:
+    """What /environment masks is not to be had by naming it in a config that is only checked."""
+    text = '[apps.web]\nhosts = ["no host: ${SOME_API_TOKEN}"]\naddresses = ["http://127.0.0.1:1"]\n'
+    status, answer = await api.call("POST", "config/check", body={"text": text})
+    assert status == 200 and any("hosts[0]" in problem for problem in answer["problems"])
+    assert "geheim" not in str(answer)
+    file = api.triage.folder / "other.toml"
+    file.write_text(text)
+    status, answer = await api.call("POST", "config/check", body={"path": str(file)})
+    assert status == 200 and answer["problems"] and "geheim" not in str(answer)
+
+
+async def test_only_a_plain_file_of_some_size_is_read_to_be_checked(api) -> None:
+    fifo = api.triage.folder / "fifo"
+    if not fifo.exists():
+        os.mkfifo(fifo)
+    large = api.triage.folder / "large.toml"
+    with large.open("wb") as file:
+        file.truncate(1 << 30)
+    for path in ("/dev/zero", str(fifo), str(large), "/dev/stdin", "/nowhere", "\0"):
+        status, answer = await api.call("POST", "config/check", body={"path": path})
+        assert status == 200 and answer["ok"] is False and len(answer["problems"]) == 1, (path, answer)
+    assert (await api.call("GET", "/healthz"))[0] == 200
+
+
+async def test_a_limit_with_leading_zeros_is_a_limit(api) -> None:
+    status, _ = await api.call("GET", "requests", limit="000000001999999")
+    assert status == 400
+    assert (await api.call("GET", "requests", limit="0007"))[0] == 200

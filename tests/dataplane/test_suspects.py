@@ -237,3 +237,18 @@ def test_two_workers_both_see_that_neither_was_alone() -> None:
                 for each in (first, second):
                     each.wait(Suspect)
 
+
+
+def test_the_last_of_several_to_be_told_is_not_the_only_one(gateway: Gateway) -> None:
+    """Here it looks alone, since another worker was told first; control saw two, so it is tried once more."""
+    with processes(2) as (one, other):
+        spec = gateway.serve(app(one.instance()))
+        waiting = gateway.later("/hold")
+        until(lambda: one.seen == ["GET /hold HTTP/1.1"])
+        gateway.serve(app(one.instance(), other.instance(), name=spec.name, row=spec.row))
+        one.exit(3)
+        tell(gateway.worker, one, "exit code 3", by_itself=True, inflight=2)
+        until(lambda: other.seen == ["GET /hold HTTP/1.1"])
+        other.exit(3)
+        tell(gateway.worker, other, "exit code 3", by_itself=True, inflight=1)
+        assert waiting.answer.status == 502

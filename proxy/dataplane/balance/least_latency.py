@@ -53,21 +53,10 @@ class LeastLatency(Pool):
             return self._pick_only(exclude)
         if now >= self._refresh_at:
             self._refresh(now)
-        import os
-        W = int(os.environ.get("WIN", "0"))
-        if W and size > W:
-            base = int(now * 200) % size
-            one = int(random() * W)
-            other = int(random() * (W - 1))
-            if other >= one:
-                other += 1
-            one = (one + base) % size
-            other = (other + base) % size
-        else:
-            one = int(random() * size)
-            other = int(random() * (size - 1))
-            if other >= one:
-                other += 1
+        one = int(random() * size)
+        other = int(random() * (size - 1))
+        if other >= one:
+            other += 1
         active = self._active
         first, second = active[one], active[other]
         if not (first.free and second.free) or (exclude and (first in exclude or second in exclude)):
