@@ -70,7 +70,8 @@ class Guard:
             return
         given = request.headers.get("Authorization", "")
         scheme, _, value = given.partition(" ")
-        if scheme.lower() == "bearer" and hmac.compare_digest(value.strip().encode(), self._token):
+        value = value.strip()
+        if scheme.lower() == "bearer" and hmac.compare_digest(value.encode("utf-8", "surrogateescape"), self._token):
             return
         raise ApiProblem(
             401,
@@ -100,10 +101,14 @@ class Guard:
             if request.headers.get("Sec-Fetch-Site", "none") in ("none", "same-origin"):
                 return
         else:
-            parts = urlsplit(origin)
-            if parts.netloc and parts.netloc.lower() == request.headers.get("Host", "").lower():
+            try:
+                parts = urlsplit(origin)
+                place, name = parts.netloc.lower(), parts.hostname
+            except ValueError:
+                place, name = "", None
+            if place and place == request.headers.get("Host", "").lower():
                 return
-            if parts.hostname and parts.hostname in self._hosts and not _loopback(parts.hostname):
+            if name and name in self._hosts and not _loopback(name):
                 return
         raise ApiProblem(
             403,

@@ -6,8 +6,9 @@ import asyncio
 import os
 import platform
 import resource
+import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from proxy.control.gateway import Gateway
 
 PACKAGES: Final = ("aiohttp", "uvloop", "httptools", "msgspec", "orjson", "psutil", "prometheus-client", "py-spy")
+MOST_CONFIG: Final = 1 << 20
 
 
 # --- open without a token ----------------------------------------------------------------------------
@@ -201,17 +203,33 @@ async def config_check(request: web.Request) -> web.Response:
     body = request["body"]
     path = body.get("path") or gateway.config_path
     text = body.get("text")
-    if text is None and "path" not in body and gateway.run_mode:
+    environ: Mapping[str, str] = os.environ
+    if body.get("path") or text is not None:  # what is wrong is told with its value: no secret is to be had so
+        environ = {name: configs.masked(name, value) for name, value in os.environ.items()}
+    elif gateway.run_mode:
         text = gateway.config_text
 
     def check() -> dict[str, Any]:
         try:
-            read = configs.parse(text, path) if text is not None else configs.load(path)
+            if text is None and (refused := _unreadable(path)):
+                return {"ok": False, "problems": [f"{path}: {refused}"], "warnings": [], "not_yet": []}
+            read = configs.parse(text, path, environ) if text is not None else configs.load(path, environ)
         except configs.ConfigProblems as error:
             return {"ok": False, "problems": problem_lines(error), "warnings": [], "not_yet": []}
         return {"ok": True, "problems": [], "warnings": configs.warnings(read), "not_yet": configs.not_yet(read)}
 
     return answer(await asyncio.to_thread(check))
+
+
+def _unreadable(path: str) -> str:
+    """Why a file is not opened to be checked: a pipe would hold the thread, a device would never end."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return ""  # reading says it better
+    if not stat.S_ISREG(found.st_mode):
+        return "is not a plain file"
+    return f"has more than {MOST_CONFIG:,} bytes" if found.st_size > MOST_CONFIG else ""
 
 
 async def config_reload(request: web.Request) -> web.Response:

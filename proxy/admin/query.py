@@ -72,7 +72,7 @@ def limit(request: web.Request, default: int = 100, most: int = MOST) -> int:
     text = request.query.get("limit")
     if text is None:
         return default
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most:
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= most:
         raise bad("limit", f"It is {text[:40]!r}; expected 1 to {most}.")
     return int(text)
 

@@ -366,6 +366,11 @@ def _fd(fd: int | None) -> int:
     return -1 if fd is None else fd
 
 
+def _telling(lines: tuple[str, ...]) -> list[str]:
+    """Without the lines that only point at the one above."""
+    return [" ".join(line.split()) for line in lines if line.strip(" ^~")]
+
+
 def _short(ended: Exit) -> str:
     return f"code {ended.code}" if ended.code is not None else ended.words
 

@@ -422,7 +422,8 @@ class InstanceConnection(asyncio.Protocol):
         spec = app.spec
         if self.state == HEAD:
             if exchange.request_done:
-                exchange.failed(faults.HEAD_TIMEOUT, f"nothing within {spec.first_byte:g} s", now=now)
+                came = f"only {len(self.held)} bytes of a response head" if self.held else "nothing"
+                exchange.failed(faults.HEAD_TIMEOUT, f"{came} within {spec.first_byte:g} s", now=now)
             elif self.stopped_since and now - self.stopped_since >= spec.first_byte:
                 exchange.failed(faults.SEND_TIMEOUT, f"it read nothing for {spec.first_byte:g} s", now=now)
             else:

@@ -411,7 +411,6 @@ class Worker:
         self.draining = True
         self.calm = False
         self.idle_timeout = self._drain_idle = idle
-        log("draining", limit=limit, connections=len(self.clients))
         await self.listening.close()
         now = monotonic()
         for client in tuple(self.clients):

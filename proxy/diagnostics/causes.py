@@ -173,22 +173,43 @@ def absent(case: Case) -> Cause:
     else:
         state = "ready" if name == "all-unready" else "admitting"
         why = f"No instance of {case.name} was {state}, and none became so within the time in the queue."
-        cause, certainty = _why_absent(app, name)
+        cause, certainty = _why_absent(case, name)
         do.append("later  " + case.ends)
     return Cause([why, *case.said()], cause, do, certainty)
 
 
-def _why_absent(app: AppFacts, name: str) -> tuple[list[str], str]:
+def _elsewhere(instance: InstanceFacts) -> str:
+    """Where it listens, if whoever connects to its address does not get there."""
+    port = instance.address.rpartition(":")[2]
+    right = (instance.address, f"0.0.0.0:{port}", f"[::]:{port}")
+    return "" if any(one in right for one in instance.listens_on) else ", ".join(instance.listens_on[:3])
+
+
+def _why_absent(case: Case, name: str) -> tuple[list[str], str]:
+    """What the instances were doing *then*: what happened to them later explains nothing."""
+    app, begin = case.app, case.record.time
+    end = begin + case.record.total_us / 1e6
     for instance in app.instances:
-        if instance.listens_on and instance.lifecycle in ("starting", "warming"):
-            where = ", ".join(instance.listens_on[:3])
-            said = f"Certain: {instance.name} runs but listens on {where}, not at {instance.address}."
-            return [said, "Pass {port} in its command, or let it read $PORT."], CERTAIN
-    if app.exits and name == "all-unready":
-        who, last = app.exits[-1]
-        said = f"Certain: {who} ended with {last.words} after {units.duration(last.lasted)}."
-        many = [f"{len(app.exits)} instances ended of late."] if len(app.exits) > 1 else []
-        return [said, *_last(last), *many], CERTAIN
+        there = instance.uptime is not None and case.facts.now - instance.uptime <= end
+        if there and instance.lifecycle in ("starting", "warming"):
+            if where := _elsewhere(instance):
+                said = f"Certain: {instance.name} runs but listens on {where}, not at {instance.address}."
+                return [said, "Pass {port} in its command, or let it read $PORT."], CERTAIN
+            if instance.why:
+                return [f"Likely: {instance.name} is {instance.lifecycle}: {clean(instance.why, 200)}."], LIKELY
+    if name == "all-unready":
+        for who, last in reversed(app.exits):
+            if last.ours and last.at > begin and last.at - last.lasted <= end:
+                said = f"Likely: {who} ran and was not ready. Triage stopped it at {stamp(last.at)}."
+                told = [clean(one.text, 200) for one in case.facts.events if one.text.startswith(f"{who} was not ready")]
+                return [said, *(f"Certain: {text}." for text in told[:1]), *_last(last)], LIKELY
+        earlier = [(who, one) for who, one in app.exits if one.at <= end]
+        if earlier:
+            who, last = earlier[-1]
+            by = " Triage had stopped it." if last.ours else ""
+            said = f"Certain: {who} ended with {last.words} after {units.duration(last.lasted)}, at {stamp(last.at)}.{by}"
+            many = [f"{len(earlier)} ends of instances up to then."] if len(earlier) > 1 else []
+            return [said, *_last(last), *many], CERTAIN
     for instance in app.instances:
         if instance.probe and not instance.probe_ok:
             return [f"Likely: the check of {instance.name} fails: {clean(instance.probe, 160)}."], LIKELY
@@ -296,8 +317,7 @@ def _why_unreachable(case: Case) -> tuple[list[str], str]:
     ended = _ended_near(case)
     if name == "connect-refused" and ended is not None:
         return [f"Certain: {case.instance} had ended: {ended.words}, at {stamp(ended.at)}.", *_last(ended)], CERTAIN
-    if name == "connect-refused" and there.listens_on:
-        where = ", ".join(there.listens_on[:3])
+    if name == "connect-refused" and (where := _elsewhere(there)):
         return [f"Very likely a wrong port: {case.instance} runs, but listens on {where}."], VERY_LIKELY
     if name == "connect-refused":
         if there.pid:
@@ -423,7 +443,8 @@ def _why_exited(case: Case, ended: ExitFacts) -> tuple[list[str], str]:
         alone = "It was alone on it." if others <= 1 else f"{others} requests ended with it."
         return [f"Likely {request} itself: it was on the instance when that ended. {alone}", *grew], LIKELY
     if ended.signal is not None and not ended.ours:
-        return [f"Certain: a signal from outside ({ended.words}). NOT KNOWN: who sent it; Triage did not."], CERTAIN
+        said = f"Certain: {ended.words} ended it, and Triage did not send it. NOT KNOWN: who did."
+        return [said, "Somebody on this machine, a process of the app's own, or the kernel: they look alike."], CERTAIN
     if ended.code == 0:
         return ["Likely of its own will: exit code 0. Servers that end after some number of requests do this."], LIKELY
     return ["NOT KNOWN: nothing that it printed says why."], NOT_KNOWN

@@ -97,6 +97,19 @@ def test_the_wrong_port_is_named(triage: Start, folder: Path) -> None:
     said = f"web-1 runs but listens on {other}, not {one['port']}: pass {{port}} or read $PORT"
     assert event["text"] == said
     assert f"triage: {said}\n" in gateway.errors()
+    until(lambda: gateway.instances()["web-1"]["why"] == said.partition(" ")[2], "status says so, probe after probe")
+
+
+def test_the_right_port_of_a_wrong_address_is_named(triage: Start, folder: Path) -> None:
+    text = (
+        "import os, socket, time\n"
+        "with socket.socket(socket.AF_INET6) as s:\n"
+        "    s.bind(('::1', int(os.environ['PORT']))); s.listen(); time.sleep(1000)\n"
+    )
+    gateway = triage(app(command=script(folder, text)))
+    port = gateway.instances()["web-1"]["port"]
+    said = f"runs but listens on [::1]:{port}, not 127.0.0.1:{port}"
+    until(lambda: gateway.instances()["web-1"]["why"] == said, said)
 
 
 def test_output_is_echoed_under_run(triage: Start) -> None:

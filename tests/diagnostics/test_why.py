@@ -175,7 +175,7 @@ def test_out_of_memory_is_certain_only_by_its_own_counter() -> None:
     assert not any("Certain" in line for line in likely.why)
     outside = exited(code=None, signal=9, words="signal 9 (SIGKILL)", by_itself=False, lines=())
     plain = explain(full("instance-exited", exit=outside, lines=()))
-    assert "signal from outside" in plain.cause[0] and "NOT KNOWN: who sent it" in plain.cause[0]
+    assert plain.cause[0].endswith("Triage did not send it. NOT KNOWN: who did.")
 
 
 def test_an_exit_nobody_remembers_is_not_known() -> None:
@@ -201,6 +201,33 @@ def test_a_wrong_port_is_named() -> None:
     warming = instance(name="web-1", lifecycle="warming", listens_on=("127.0.0.1:5000",))
     why = explain(full("all-unready", app=app(instances=(warming,), ready=0, serving=0)))
     assert "listens on 127.0.0.1:5000" in why.cause[0]
+    for right in ("127.0.0.1:8001", "0.0.0.0:8001", "[::]:8001"):
+        hangs = instance(
+            name="web-1", lifecycle="warming", address="127.0.0.1:8001", listens_on=(right,), why="not ready: status 500"
+        )
+        why = explain(full("all-unready", app=app(instances=(hangs,), exits=(), ready=0, serving=0)))
+        assert "listens on" not in why.cause[0] and "status 500" in why.cause[0]
+    only6 = instance(address="127.0.0.1:8001", listens_on=("[::1]:8001",))
+    assert "listens on [::1]:8001" in explain(full("connect-refused", exit=None, instance=only6)).cause[0]
+
+
+def test_what_ended_later_is_not_why_none_was_ready() -> None:
+    later = exited(at=NOW - 10.0, lasted=3.0, words="exit code 7", code=7)
+    before = exited(at=NOW - 250.0, lasted=3.0, words="exit code 9", code=9)
+    none = {"instances": (), "ready": 0, "serving": 0}
+    why = explain(full("all-unready", app=app(exits=(("web-5", before), ("web-6", later)), **none)))
+    assert "exit code 9" in why.cause[0] and not any("exit code 7" in line for line in why.cause)
+    why = explain(full("all-unready", app=app(exits=(("web-6", later),), **none)))
+    assert why.certainty == "not known"
+
+
+def test_one_that_triage_stopped_for_never_being_ready_did_not_end_by_itself() -> None:
+    stopped = exited(at=NOW - 230.0, lasted=20.0, words="signal 15 (SIGTERM)", signal=15, code=None, ours=True, lines=())
+    happened = Happened(NOW - 230.0, "web-6 was not ready within 20 s: status 500")
+    shown = app(exits=(("web-6", stopped),), instances=(), ready=0, serving=0)
+    why = explain(full("all-unready", app=shown, events=(happened,)))
+    assert why.cause[0].startswith("Likely: web-6 ran and was not ready. Triage stopped it")
+    assert "Certain: web-6 was not ready within 20 s: status 500." in why.cause
 
 
 def test_an_error_of_another_request_is_not_blamed() -> None:
