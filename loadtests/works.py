@@ -36,6 +36,7 @@ class Work:
     tls: bool = False
     post: int = 0  # bytes sent
     close: bool = False  # a new connection for each request
+    varied: int = 0  # so many different cookies and targets, in turn; more than Triage remembers heads
     connections: int = 64
 
     @property
@@ -52,6 +53,8 @@ WORKS: Final[dict[str, Work]] = {
     work.name: work
     for work in (
         Work("small", "small GET", "/small", SMALL, limit=1.5),
+        # No aim of its own: beside `small` it shows what understanding a head anew costs, as Triage remembers heads.
+        Work("varied", "small GET, heads vary", "/small", SMALL, limit=2.0, varied=997),
         Work("16k", "16 KiB body", "/16k", 16 * KIB, limit=1.25),
         Work("1m", "1 MiB body", "/1m", 1024 * KIB, limit=0.6),
         Work("tls", "TLS small GET", "/small", SMALL, limit=1.4, tls=True),

@@ -25,6 +25,7 @@ SCRIPT: Final = """\
 wrk.method = "{method}"
 {fields}
 {body}
+{varied}
 done = function(summary, latency, requests)
   local e = summary.errors
   io.write(string.format(
@@ -54,11 +55,28 @@ class Figures:
         return self.requests / self.duration
 
 
+# Made before the run, sent in turn over all connections.
+VARIED: Final = """\
+local heads, at = {{}}, 0
+init = function(args)
+  for number = 1, {count} do
+    wrk.headers["Cookie"] = "session=0a1b2c3d4e5f60718293a4b5c6d7e8f9; theme=dark; n=" .. number
+    heads[number] = wrk.format(nil, "{target}?n=" .. number)
+  end
+end
+request = function()
+  at = at % {count} + 1
+  return heads[at]
+end
+"""
+
+
 def script(work: Work) -> str:
     """The Lua script for a work."""
     fields = "\n".join(f'wrk.headers["{name}"] = "{value}"' for name, value in work.fields.items())
     body = f'wrk.body = string.rep("x", {work.post})' if work.post else ""
-    return SCRIPT.format(method=work.method, fields=fields, body=body, mark=MARK)
+    varied = VARIED.format(count=work.varied, target=work.target) if work.varied else ""
+    return SCRIPT.format(method=work.method, fields=fields, body=body, varied=varied, mark=MARK)
 
 
 def parse(output: str) -> Figures:

@@ -157,6 +157,10 @@ class Launcher:
         answer, _ = await self._ask({"op": "slots", "count": count})
         return cast(list[Listener], answer["listeners"])
 
+    async def steer(self, count: int) -> None:
+        """New connections go to the first `count` slots only: the others can be emptied before they are given up."""
+        await self._ask({"op": "steer", "count": count})
+
     def acknowledge(self, *exits: int) -> None:
         """These exits (`ExitRecord.exit`) are dealt with; their output pipes are let go."""
         self._send({"op": "ack", "exits": exits})

@@ -146,6 +146,7 @@ class Workers:
         for worker in surplus:
             worker.surplus = True
         if surplus:
+            await self.launcher.steer(count)
             self._tell_listeners()
         for worker in surplus:
             self._drain(worker)

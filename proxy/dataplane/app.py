@@ -114,9 +114,10 @@ class App:
         usable = [each for each in self.instances.values() if each.usable(now)]
         self.any_usable = bool(usable)
         self.balancer.rebuild(usable)
-        self.only = usable[0] if len(usable) == 1 and usable[0].spec.admission == "admitting" else None
         later = [each.down_until for each in self.instances.values() if each.down_until > now]
         self._rebuild_at = min(later, default=0.0)
+        alone = len(usable) == 1 and not later  # while another is left alone `pick` has to look when it may come back
+        self.only = usable[0] if alone and usable[0].spec.admission == "admitting" else None
 
     # --- picking and waiting ----------------------------------------------------------------------
 

@@ -40,7 +40,10 @@ class Listening:
 
     def give(self, listeners: list[Listener], fds: list[int]) -> None:
         """The listeners from now on; the descriptors are ours."""
-        for _, fd in self._given:
+        stay = {os.fstat(fd).st_ino for fd in fds}
+        for listener, fd in self._given:
+            if os.fstat(fd).st_ino not in stay and not self._worker.draining:
+                self._empty(listener, fd)
             os.close(fd)
         self._given = list(zip(listeners, fds, strict=True))
 
@@ -98,23 +101,37 @@ class Listening:
             sock.close()
         self._by_hand.clear()
 
+    def _empty(self, listener: Listener, fd: int) -> None:
+        """Accept all that wait: this may be the last copy of the socket, and who waits when it is closed is reset."""
+        with socket.socket(fileno=os.dup(fd)) as sock:
+            sock.setblocking(False)
+            while self._accept(sock, listener.tls):
+                pass
+
+    @property
+    def handing_over(self) -> bool:
+        """Some were accepted by hand and are not clients yet."""
+        return bool(self._tasks)
+
     # --- PROXY protocol ---------------------------------------------------------------------------
 
-    def _accept(self, listening: socket.socket, tls: bool) -> None:
+    def _accept(self, listening: socket.socket, tls: bool) -> bool:
+        """By hand; whether there may be more."""
         for _ in range(64):
             try:
                 sock, address = listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
+            except (InterruptedError, ConnectionAbortedError):
+                continue
             except OSError:
-                return  # no descriptor left: the guard sees to it
+                return False  # none waits; or no descriptor is left: the guard sees to it
             sock.setblocking(False)
             task = self._worker.loop.create_task(self._begin(sock, address, tls))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        return True
 
     async def _begin(self, sock: socket.socket, address: object, tls: bool) -> None:
-        """Read exactly the header, then hand the connection over. Without a valid one it is closed."""
+        """Read exactly the header, if one is due, then hand the connection over. Without a valid one it is closed."""
         worker = self._worker
         peer = address[0] if isinstance(address, tuple) else "unix"
         proxied = None
@@ -122,7 +139,7 @@ class Listening:
         try:
             limit = worker.settings.head_timeout
             began = time.monotonic()
-            if worker.forwarding.is_trusted(peer):
+            if worker.settings.proxy_protocol and worker.forwarding.is_trusted(peer):
                 async with asyncio.timeout(limit):
                     proxied = await self._header(sock)
             left = max(limit - (time.monotonic() - began), 0.1)

@@ -428,5 +428,12 @@ class Worker:
             self.on_drained()
 
     def _maybe_drained(self) -> None:
-        if not self.clients and self.on_drained is not None:
-            self.loop.call_later(TICK, self.on_drained)
+        if not self.clients:
+            self.loop.call_later(TICK, self._drained)
+
+    def _drained(self) -> None:
+        """A tick later: one that was accepted just before the listeners closed may have come."""
+        if self.listening.handing_over:
+            self._maybe_drained()
+        elif not self.clients and self.on_drained is not None:
+            self.on_drained()

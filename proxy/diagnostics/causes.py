@@ -443,8 +443,8 @@ def _why_exited(case: Case, ended: ExitFacts) -> tuple[list[str], str]:
         alone = "It was alone on it." if others <= 1 else f"{others} requests ended with it."
         return [f"Likely {request} itself: it was on the instance when that ended. {alone}", *grew], LIKELY
     if ended.signal is not None and not ended.ours:
-        said = f"Certain: {ended.words} ended it, and Triage did not send it. NOT KNOWN: who did."
-        return [said, "Somebody on this machine, a process of the app's own, or the kernel: they look alike."], CERTAIN
+        what = f"Certain: {ended.words} ended it, and Triage did not send it. NOT KNOWN: who did."
+        return [what, "Somebody on this machine, a process of the app's own, or the kernel: they look alike."], CERTAIN
     if ended.code == 0:
         return ["Likely of its own will: exit code 0. Servers that end after some number of requests do this."], LIKELY
     return ["NOT KNOWN: nothing that it printed says why."], NOT_KNOWN

@@ -83,6 +83,11 @@ def _slots(launcher: Launcher, message: Message, fds: list[int]) -> Answer:
     return {"listeners": launcher.store.resize(count)}, ()
 
 
+def _steer(launcher: Launcher, message: Message, fds: list[int]) -> Answer:
+    launcher.store.steer(max(1, int(message["count"])))
+    return {}, ()
+
+
 def _beat(launcher: Launcher, message: Message, fds: list[int]) -> None:
     """That it came is all it says."""
 
@@ -105,6 +110,7 @@ OPS: Final[dict[str, Callable[[Any, Message, list[int]], Answer | None]]] = {
     "listen": _listen,
     "unlisten": _unlisten,
     "slots": _slots,
+    "steer": _steer,
     "beat": _beat,
     "ack": _ack,
     "bye": _bye,

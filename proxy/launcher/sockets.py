@@ -10,6 +10,8 @@ Always true:
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
 import grp
 import os
@@ -23,6 +25,8 @@ from proxy.launcher import processes
 from proxy.link.spawn import Address, Listener
 
 BACKLOG: Final = 4096
+SO_ATTACH_REUSEPORT_CBPF: Final = 51  # asm-generic/socket.h; the socket module has no names for them
+SO_DETACH_REUSEPORT_BPF: Final = 68
 
 
 class CannotListen(Exception):
@@ -91,6 +95,21 @@ class Listening:
             self.sockets.append(sock)
         while len(self.sockets) > max(1, slots):
             self.sockets.pop().close()
+        self.steer(slots)
+
+    def steer(self, slots: int) -> None:
+        """New connections go to the first `slots` sockets only; those after them can then be emptied, and closed.
+
+        Without it the kernel would give some to a socket until the moment it is closed, and reset them. A kernel
+        that refuses only brings that moment back.
+        """
+        if self.single or not self.sockets:
+            return
+        with contextlib.suppress(OSError):
+            if slots < len(self.sockets):
+                _spread_over(self.sockets[0], slots)
+            else:
+                self.sockets[0].setsockopt(socket.SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, 0)
 
     def close(self) -> None:
         for sock in self.sockets:
@@ -174,6 +193,18 @@ class Listening:
 
 def _bare(host: str) -> str:
     return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+
+def _spread_over(sock: socket.socket, count: int) -> None:
+    """Give the socket's SO_REUSEPORT group a classic BPF program: which one is a random number modulo `count`."""
+    code = (
+        (0x20, 0xFFFFF000 + 56),  # A = random: ld [SKF_AD_OFF + SKF_AD_RANDOM]
+        (0x94, count),  # A %= count
+        (0x16, 0),  # ret A
+    )
+    steps = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", op, 0, 0, value) for op, value in code))
+    program = struct.pack("@HP", len(code), ctypes.addressof(steps))  # struct sock_fprog; the kernel copies the steps
+    sock.setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, program)
 
 
 def _backlog() -> int:

@@ -109,6 +109,11 @@ class Store:
         self.slots = slots
         return self.listeners()
 
+    def steer(self, slots: int) -> None:
+        """New connections go to the first `slots` only; the others keep what waits in them."""
+        for one in self.listening:
+            one.steer(slots)
+
     def listeners(self) -> list[Listener]:
         return [one.describe(self.slots) for one in self.listening]
 

@@ -18,6 +18,7 @@ Three things pass between them:
 | listen | address: `Address` | listener: `Listener` |
 | unlisten | name | |
 | slots | count | listeners: all of them |
+| steer | count | new connections go to the first `count` slots only |
 | beat | no id | none |
 | ack | exits: [exit, ...], no id | none |
 | bye | code, no id | none: everything is ended and the launcher exits with that code |

@@ -107,7 +107,7 @@ def test_the_right_port_of_a_wrong_address_is_named(triage: Start, folder: Path)
         "    s.bind(('::1', int(os.environ['PORT']))); s.listen(); time.sleep(1000)\n"
     )
     gateway = triage(app(command=script(folder, text)))
-    port = gateway.instances()["web-1"]["port"]
+    port = until(lambda: gateway.instances().get("web-1", {}).get("port"), "its port")
     said = f"runs but listens on [::1]:{port}, not 127.0.0.1:{port}"
     until(lambda: gateway.instances()["web-1"]["why"] == said, said)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,8 @@ import psutil
 
 from proxy.link.messages import App, Drain
 from tests.dataplane.client import DEADLINE, Client, get
-from tests.dataplane.conftest import Serve, of
-from tests.dataplane.harness import WorkerUnderTest, worker
+from tests.dataplane.conftest import ROWS, Serve, of
+from tests.dataplane.harness import WorkerUnderTest, instance, worker
 from tests.dataplane.origins import Conn, Origin
 
 UPGRADE = ("Connection: Upgrade", "Upgrade: websocket")
@@ -112,3 +113,31 @@ def connections(gateway: WorkerUnderTest, port: int) -> int:
     """The worker's connections from or to this port."""
     found = psutil.Process(gateway.process.pid).net_connections("tcp")
     return sum(port in (each.laddr.port, each.raddr.port) for each in found if each.raddr)
+
+
+def test_one_that_refused_is_tried_again_without_a_new_table(gateway: WorkerUnderTest) -> None:
+    """While one instance is left alone there seems to be just one; it must not stay so."""
+    late = socket.socket()
+    late.bind(("127.0.0.1", 0))  # until it listens the kernel refuses
+    port = late.getsockname()[1]
+    with Origin() as origin:
+        refusing = instance(port, "late", row=next(ROWS))
+        gateway.table(App("web", 0, instances=(of(origin), refusing), attempts=2))
+        with Client(gateway.port) as client:
+            for number in range(8):
+                assert client.ask(get(f"/{number}")).status == 200
+            late.listen()
+            late.settimeout(0.0)
+
+            def reached() -> bool:
+                """Asked in the time in which a client of one request at a time asks."""
+                with Client(gateway.port) as other:
+                    other.send(get("/again"))
+                    try:
+                        late.accept()[0].close()
+                    except BlockingIOError:
+                        return False
+                    return True
+
+            until(reached)
+    late.close()

@@ -67,6 +67,7 @@ def test_an_app_that_reads_port(run: Run) -> None:
     assert found.returncode == 0, found.stderr
     os.kill(running.pid, signal.SIGINT)
     assert running.await_exit() == 0, running.output
+    assert not [line for line in running.lines if line.startswith("{")], "a log for machines, on a person's terminal"
     running.nothing_left()
 
 

@@ -46,6 +46,23 @@ def test_slots_open_and_close(triage: Any) -> None:
         assert client.recv(5) == b"hello"
 
 
+def test_slots_to_be_given_up_get_no_more_connections(triage: Any) -> None:
+    control = triage.start(listen=[TCP])
+    port = control.state["listeners"][0]["port"]
+    control.do("slots", args=[4])
+    for count, wanted in ((1, {0}), (2, {0, 1}), (4, {0, 1, 2, 3})):
+        control.do("steer", args=[count])
+        clients = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(100)]
+        got = set()
+        for slot in range(4):
+            control.do("fetch", name=f"http/{slot}")
+            if control.do("accept", name=f"http/{slot}")["count"]:
+                got.add(slot)
+        assert got == wanted
+        for client in clients:
+            client.close()
+
+
 def test_addresses_come_and_go(triage: Any) -> None:
     control = triage.start()
     listener = control.do("listen", args=[TCP])["result"]
