@@ -102,7 +102,7 @@ class Gateway:
         self._next_question = 1
         self._to_ack: list[int] = []
         self._reloading = asyncio.Lock()
-        self._seen: dict[tuple[int, str, str, str], tuple[int, int]] = {}  # (worker, epoch, app, instance)
+        self._seen: dict[tuple[int, str, str, str], tuple[int, int, int]] = {}  # (worker, epoch, app, instance)
         self._ended = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         numbers = Numbers(self.data_dir / "numbers.json", known.numbers)
@@ -459,7 +459,7 @@ class Gateway:
                 pass  # workers.py has read it
 
     def _count(self, slot: int, stats: link.Stats) -> None:
-        """For the windowed ratio of ejection: what was added since the last word."""
+        """For the windowed ratio of ejection, and for who answers: what was added since the last word."""
         now = time.monotonic()
         for row in stats.rows:
             pool = self.pools.get(row.app)
@@ -471,9 +471,12 @@ class Gateway:
                 for name, count in row.faults.items()
                 if name in faults.FAULTS and faults.FAULTS[name].blame is not faults.Blame.NO
             )
+            good = row.classes[1] + row.classes[2]
             before = self._seen.get(key)
-            self._seen[key] = (row.requests, bad)
+            self._seen[key] = (row.requests, bad, good)
             if before is not None:
+                if good > before[2] and (state := pool.app.instances.get(row.instance)) is not None:
+                    state.answered = now
                 pool.ejector.counted(row.instance, now, row.requests - before[0], bad - before[1])
 
     def _found(self, message: link.Found) -> None:

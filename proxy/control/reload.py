@@ -101,9 +101,10 @@ def listeners(wanted: tuple[Listen, ...], present: list[Listener]) -> tuple[list
 
 
 def speaking_tls(wanted: tuple[Listen, ...], present: list[Listener]) -> set[str]:
-    """Names of the listeners that speak TLS."""
+    """Names of the listeners that speak TLS: by their own text where it is wanted (port 0 is many places)."""
     places = {_place(listen) for listen in wanted if listen.tls}
-    return {name for name, place in _places(present).items() if place in places}
+    exactly = {listen.text: listen.tls for listen in wanted}
+    return {name for name, place in _places(present).items() if exactly.get(name, place in places)}
 
 
 def pages(folder: str | None) -> dict[str, str]:

@@ -5,6 +5,7 @@ Always true: an instance is in the table if and only if its lifecycle is `ready`
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -48,6 +49,7 @@ def settings(config: Config, workers: int, secret: str, pages: dict[str, str]) -
         error_pages=pages,
         certificates=tuple((pair.cert, pair.key) for pair in gateway.certificates),
         secret=secret,
+        gateway_id=hashlib.sha256(f"gateway-id {secret}".encode()).hexdigest()[:8],
     )
 
 

@@ -135,6 +135,7 @@ class InstanceState:
     retry_at: float = 0.0  # monotonic; in backoff
     last_exit: Exit | None = None  # of this instance, or of the one it replaces
     probe: ProbeResult | None = None
+    answered: float = 0.0  # monotonic; when a worker last told of a 2xx or 3xx it gave; 0.0: of none yet
     probes_failed: int = 0  # in a row
     probes_passed: int = 0
     ejection: Ejection = field(default_factory=Ejection)

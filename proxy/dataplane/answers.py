@@ -5,6 +5,7 @@ Nothing of the topology is in it. A client on loopback is the developer: it is a
 
 from __future__ import annotations
 
+import functools
 import html
 import time
 from email.utils import formatdate
@@ -43,6 +44,10 @@ _FOR_EVERYONE: Final = {
 }
 
 _date: tuple[int, bytes] = (0, b"")
+_pages: dict[tuple[str, int, str, str, bool], tuple[bytes, bytes]] = {}
+"""Made before, with _ID in the id's place: in a storm of faults nearly all are alike."""
+_PAGES: Final = 512
+_ID: Final = "\x1a"
 
 
 def date() -> bytes:
@@ -54,6 +59,7 @@ def date() -> bytes:
     return _date[1]
 
 
+@functools.lru_cache(maxsize=512)
 def form(accept: bytes) -> str:
     """Which of html, json and text an Accept field asks for: the first it names, text for anything."""
     places = {
@@ -105,6 +111,23 @@ def page(
     return ("\n".join(lines) + "\n").encode(), b"text/plain; charset=utf-8"
 
 
+def _page(
+    fault: Fault, status: int, id: str, detail: str, kind: str, local: bool, pages: dict[str, str]
+) -> tuple[bytes, bytes]:
+    if kind == "html" and pages:
+        return page(fault, status, id, detail, kind, local, pages)
+    key = (fault.name, status, detail if local else "", kind, local)
+    made = _pages.get(key)
+    if made is None:
+        if len(_pages) >= _PAGES:
+            _pages.clear()
+        made = page(fault, status, _ID, detail.replace(_ID, ""), kind, local, pages)
+        if kind == "json":
+            made = made[0].replace(b"\\u001a", _ID.encode()), made[1]
+        _pages[key] = made
+    return made[0].replace(_ID.encode(), id.encode()), made[1]
+
+
 def build(
     fault: Fault,
     status: int,
@@ -121,7 +144,7 @@ def build(
     pages: dict[str, str],
 ) -> bytes:
     """The whole answer. `kept` are the request's field lines, for Accept."""
-    content, type = page(fault, status, id, detail, form(field(kept, "accept").lower()), local, pages)
+    content, type = _page(fault, status, id, detail, form(field(kept, "accept").lower()), local, pages)
     lines = [
         f"HTTP/1.1 {status} {_PHRASES.get(status, 'Error')}\r\nDate: ".encode() + date(),
         b"Content-Type: " + type,

@@ -146,13 +146,13 @@ class ClientConnection(asyncio.Protocol):
                     return
                 now = monotonic()
                 if not self.held and not self.write_paused:
-                    # The fast path: the field lines are known, only the request line is new, all content is here.
+                    # The short way: a whole head, and with it all content. Its field lines are often known already.
                     found = REQUEST_LINE.match(data)
                     if found is not None:
                         end = found.end()
                         fields = self.fields
                         if fields is None or not data.startswith(self.section, end):
-                            fields = self._seen_before(data, end)
+                            fields = self._understand(data, end)
                         if fields is not None:
                             head_size = end + len(self.section)
                             size = len(data) - head_size
@@ -240,15 +240,27 @@ class ClientConnection(asyncio.Protocol):
 
     # --- heads ------------------------------------------------------------------------------------
 
-    def _seen_before(self, data: bytes, end: int) -> Fields | None:
-        """What the field lines from `end` on mean, if any connection of this worker sent the same of late."""
-        stop = data.find(b"\r\n\r\n", end)
-        if stop < 0:
+    def _understand(self, data: bytes, end: int) -> Fields | None:
+        """What the field lines from `end` on mean, looked up or read; None if the long way has to be gone.
+
+        That is for heads in pieces, for what is refused, and for content that comes otherwise than with its head.
+        """
+        worker = self.worker
+        stop = data.find(b"\r\n\r\n", end - 2) + 4  # from the request line's own end: a head without fields ends there
+        if stop < 4 or stop > worker.head_limit or data[end - 3] != 49:
             return None
-        section = data[end : stop + 4]
-        fields = self.worker.heads.get(section)
-        if fields is not None:
-            self.section, self.fields = section, fields
+        section = data[end:stop]
+        fields = worker.heads.get(section)
+        if fields is None:
+            try:
+                request.check(data if stop == len(data) else data[:stop])
+                fields = request.read_fields(data[end - 1 : stop - 2], 1, worker.settings.headers_limit)
+            except HeadError:
+                return None
+            if fields.chunked or fields.upgrade or fields.expect:
+                return None
+            worker.remember(section, fields)
+        self.section, self.fields = section, fields
         return fields
 
     def _pump(self, data: bytes, now: float) -> None:
@@ -321,9 +333,6 @@ class ClientConnection(asyncio.Protocol):
                 self.state = LENGTH
                 self.left = fields.length
                 self._expect_content(now)
-            if line.minor and line.target[:1] == b"/" and not fields.upgrade and not fields.expect:
-                self.section, self.fields = head[line.end :], fields
-                self.worker.remember(self.section, fields)
         exchange.begin(now)
         if rest and self.exchange is exchange:
             if self.state == LENGTH:

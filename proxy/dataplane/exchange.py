@@ -623,7 +623,7 @@ class Exchange:
             self.detail,
             kept=self.fields.kept,
             head_only=self.method == b"HEAD",
-            local=client.local,
+            local=client.local and not self.fields.forwarded and not self.fields.via,
             close=not self.keep,
             keep_alive_1_0=self.minor == 0 and self.keep,
             retry_after=retry_after,

@@ -139,10 +139,10 @@ class InstanceConnection(asyncio.Protocol):
                 return
             now = monotonic()
             exchange = self.exchange
+            idle = exchange is None and self.idle_since > 0.0
             if self.spare >= 0 and exc is not None and exchange is not None and self.state in (HEAD, LENGTH, CHUNKED):
                 self._read_what_is_left()
                 exchange = self.exchange
-            idle = exchange is None and self.idle_since > 0.0
             self._forget()
             if exchange is None:
                 if idle and not (self.instance.spec.pid and self.worker.has_ended(self.instance)):

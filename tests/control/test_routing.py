@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 from proxy.config import Config, Listen, parse
@@ -78,6 +79,13 @@ def test_suspects_of_the_past_are_left_out(tmp_path: Path) -> None:
 
 def test_a_worker_gets_its_share_of_connections(tmp_path: Path) -> None:
     assert table(config(tmp_path)).settings.connections_limit == 500
+
+
+def test_each_gateway_has_a_name_of_its_own_in_via(tmp_path: Path) -> None:
+    """Else a row of gateways would be taken for a loop. It says nothing of the secret that it comes from."""
+    ids = [routing.settings(config(tmp_path), 2, secret, {}).gateway_id for secret in ("a1" * 32, "a1" * 32, "b2" * 32)]
+    assert ids[0] == ids[1] != ids[2]
+    assert re.fullmatch("[0-9a-f]{8}", ids[0]) and ids[0] not in "a1" * 32
 
 
 def test_the_ledger_is_read_as_it_was_written(tmp_path: Path) -> None:

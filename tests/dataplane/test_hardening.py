@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from proxy.link.messages import App, Drain
-from tests.dataplane.client import DEADLINE, Client, get
+from tests.dataplane.client import DEADLINE, Client, Ended, get
 from tests.dataplane.conftest import ROWS, Serve, of
 from tests.dataplane.harness import WorkerUnderTest, instance, worker
 from tests.dataplane.origins import Conn, Origin
@@ -122,7 +123,7 @@ def test_one_that_refused_is_tried_again_without_a_new_table(gateway: WorkerUnde
     port = late.getsockname()[1]
     with Origin() as origin:
         refusing = instance(port, "late", row=next(ROWS))
-        gateway.table(App("web", 0, instances=(of(origin), refusing), attempts=2))
+        gateway.table(App("web", 0, instances=(of(origin), refusing), attempts=2, balance="round-robin"))
         with Client(gateway.port) as client:
             for number in range(8):
                 assert client.ask(get(f"/{number}")).status == 200
@@ -141,3 +142,45 @@ def test_one_that_refused_is_tried_again_without_a_new_table(gateway: WorkerUnde
 
             until(reached)
     late.close()
+
+
+def test_who_comes_through_a_proxy_on_this_machine_is_no_developer(gateway: WorkerUnderTest) -> None:
+    """Details are for who sits at the machine. A proxy there says whom it speaks for, trusted or not."""
+    with socket.socket() as refusing:
+        refusing.bind(("127.0.0.1", 0))
+        gateway.table(App("web", 0, instances=(instance(refusing.getsockname()[1], "inner-name", row=next(ROWS)),)))
+        with Client(gateway.port) as client:
+            assert b"triage why" in client.ask(get()).body
+            for line in ("X-Forwarded-For: 203.0.113.7", "Forwarded: for=203.0.113.7", "Via: 1.1 front"):
+                told = client.ask(get("/", line)).body
+                assert b"triage why" not in told and b"connect" not in told, told
+
+
+def test_a_refused_upload_says_nothing_of_idle_connections(gateway: WorkerUnderTest, serve: Serve) -> None:
+    """An answer that is read after writing failed ends a connection in use; it had not been closed for being idle."""
+
+    def script(conn: Conn) -> None:
+        while True:
+            request = conn.head_only()
+            if request.method == "POST":
+                conn.send(b"HTTP/1.1 413 No\r\nContent-Length: 0\r\n\r\n")
+                conn.reset()
+                return
+            conn.answer()
+
+    origin = serve(script)
+    for _ in range(5):
+        with Client(gateway.port) as client:
+            assert client.ask(get("/first")).status == 200
+            time.sleep(0.6)  # what is shorter is never learned
+            client.send(get("/upload", "Content-Length: 8000000", method="POST"))
+            with contextlib.suppress(OSError):
+                for _ in range(80):
+                    client.sock.sendall(b"x" * 100_000)
+            with contextlib.suppress(Ended, OSError):
+                client.response()
+    with Client(gateway.port) as client:
+        assert client.ask(get("/before")).status == 200
+        time.sleep(1.0)  # beyond 0.8 of 0.6 s
+        assert client.ask(get("/after")).status == 200
+    assert [each.target for each in origin.connections[-1].requests] == ["/before", "/after"]

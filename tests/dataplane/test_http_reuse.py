@@ -247,3 +247,18 @@ def test_interim_between_the_same_heads(serve: Serve, client: Client) -> None:
         client.send(get())
         assert client.response_head().status == 103
         assert client.response().body == b"hello"
+
+
+@pytest.mark.parametrize("first", ["GET /a HTTP/1.1\r\n\r\n", "GET /a HTTP/1.1\r\nX: y\r\n\r\n"])
+def test_a_host_is_not_borrowed(gateway: WorkerUnderTest, serve: Serve, first: str) -> None:
+    """The head behind one without Host does not lend it its fields, known or not."""
+    origin = serve()
+    second = get("/b", "X: y")
+    for _ in range(2):
+        with Client(gateway.port) as client:
+            client.send(first.encode() + second)
+            assert client.response().status == 400
+            client.rest()
+        with Client(gateway.port) as client:
+            assert client.ask(second).status == 200
+    assert b"/a" not in origin.received

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from proxy.dataplane.balance import BALANCERS, Balancer, Candidate, ramp
 from proxy.dataplane.balance.by_hash import BOUND
-from proxy.dataplane.balance.least_latency import DOUBLINGS
+from proxy.dataplane.balance.least_latency import DOUBLINGS, PASSING, WARM
 
 ALL = list(BALANCERS)
 
@@ -306,6 +306,31 @@ def test_after_long_silence_load_decides() -> None:
 
 
 # round-robin
+
+
+def test_of_a_large_pool_a_part_is_warm_and_over_time_all_serve() -> None:
+    def served(seconds: float) -> Counter[str]:
+        instances = [Instance(f"i{n}") for n in range(1000)]
+        for each in instances:
+            each.ewma, each.ewma_at = 0.005, 1.0
+        return closed_loop(made("least-latency", *instances), 16, 1.0 + seconds, lambda _: (0.005, False))
+
+    assert len(served(0.2)) <= WARM + PASSING * 0.2 + 50  # 50: where two busy ones were drawn
+    done = served(20.0)
+    assert len(done) == 1000
+    assert max(done.values()) < 2 * done.total() / 1000
+
+
+def test_a_large_pool_with_more_in_flight_than_its_warm_part_is_used_whole() -> None:
+    instances = [Instance(f"i{n}") for n in range(1000)]
+    balancer = made("least-latency", *instances)
+    for each in instances:
+        each.ewma, each.ewma_at = 0.01, 1.0
+    for _ in range(900):
+        picked = balancer.pick(1.0)
+        assert isinstance(picked, Instance)
+        picked.inflight += 1
+    assert max(each.inflight for each in instances) <= 3
 
 
 def test_round_robin_is_smooth() -> None:

@@ -203,7 +203,7 @@ def test_a_wrong_port_is_named() -> None:
     assert "listens on 127.0.0.1:5000" in why.cause[0]
     for right in ("127.0.0.1:8001", "0.0.0.0:8001", "[::]:8001"):
         hangs = instance(
-            name="web-1", lifecycle="warming", address="127.0.0.1:8001", listens_on=(right,), why="not ready: status 500"
+            name="web-1", lifecycle="warming", address="127.0.0.1:8001", listens_on=(right,), why="status 500"
         )
         why = explain(full("all-unready", app=app(instances=(hangs,), exits=(), ready=0, serving=0)))
         assert "listens on" not in why.cause[0] and "status 500" in why.cause[0]
@@ -222,7 +222,7 @@ def test_what_ended_later_is_not_why_none_was_ready() -> None:
 
 
 def test_one_that_triage_stopped_for_never_being_ready_did_not_end_by_itself() -> None:
-    stopped = exited(at=NOW - 230.0, lasted=20.0, words="signal 15 (SIGTERM)", signal=15, code=None, ours=True, lines=())
+    stopped = exited(at=NOW - 230.0, lasted=20.0, words="signal 15 (SIGTERM)", code=None, ours=True, lines=())
     happened = Happened(NOW - 230.0, "web-6 was not ready within 20 s: status 500")
     shown = app(exits=(("web-6", stopped),), instances=(), ready=0, serving=0)
     why = explain(full("all-unready", app=shown, events=(happened,)))
