@@ -260,7 +260,7 @@ INSTANCE_RECYCLED: Final = Fault(
 )
 HEAD_TIMEOUT: Final = Fault(
     "head-timeout", 504, "http_response_timeout", Phase.WAIT, _I, Retry.IF_ASKED, _yes,
-    "The instance had the whole request but did not begin to answer within timeouts.first_byte.",
+    "The instance had the whole request but sent no whole response head within timeouts.first_byte.",
     "triage why shows where it hangs; timeouts.first_byte if it may take so long",
 )
 TOTAL_TIMEOUT: Final = Fault(

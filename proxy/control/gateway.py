@@ -561,6 +561,7 @@ class Gateway:
         began = time.monotonic()
         self.shared.stop_by = began + limit
         self.shared.event("stopping", f"Triage stops; running requests have {units.duration(limit)}")
+        await self._unlisten()
         self._workers.drain(max(0.5, limit - 1.0))
         if not await self._workers.ended(limit):
             self.log.warning("drain-cut", "workers outlasted the drain limit and were killed")
@@ -581,6 +582,16 @@ class Gateway:
         await asyncio.to_thread(self.shared.logs.close)
         self.launcher.bye(0)
         self._ended.set()
+
+    async def _unlisten(self) -> None:
+        """From now on who connects is refused, instead of waiting for an answer that will not come."""
+        names = [one["name"] for one in self._workers.listeners]
+        try:
+            for name in names:
+                await self.launcher.unlisten(name)
+        except Refused as error:
+            self.log.warning("not-unlistened", str(error))
+        await self._workers.let_go()
 
     @property
     def over(self) -> asyncio.Event:

@@ -90,8 +90,10 @@ async def _forever(gateway: Gateway) -> None:
 async def _build(launcher: Launcher, state: State, log: Log) -> Gateway:
     plan = state["plan"]
     ledger_fd = await launcher.fetch("ledger")
-    known = ledger.Known() if state["fresh"] else ledger.read(read_ledger(ledger_fd))
+    known = ledger.read(read_ledger(ledger_fd))
     config, text = _config(plan["config_text"], known.config_text, plan["config_path"] or "triage run", log)
+    if state["fresh"]:
+        known = ledger.Known()  # the config in force stays, for a reload was answered with it
     board_fd, descriptors = await _board(launcher, state)
     gateway = Gateway(
         launcher,

@@ -163,6 +163,13 @@ class Workers:
             os.close(self._sockets.pop(name))  # workers must have the last copies: they accept what waits in them
         self._tell_listeners()
 
+    async def let_go(self) -> None:
+        """Close our copies of the listening sockets: each worker has the last one of its own, and closes it empty."""
+        while not self._flushed():  # noqa: ASYNC110 - it is a matter of milliseconds, and rare
+            await asyncio.sleep(0.01)
+        while self._sockets:
+            os.close(self._sockets.popitem()[1])
+
     def drain(self, limit: float) -> None:
         """Triage stops: all of them end when nothing is left."""
         self.draining = True

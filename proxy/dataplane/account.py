@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy.faults import Fault
 from proxy.link.histogram import EDGES
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from proxy.dataplane.exchange import Exchange
 
 monotonic = time.monotonic
+
+LONGEST_TARGET: Final = 2048
+"""Characters of a target that a record keeps: records are bounded in number, so they must be in size."""
 
 
 def account(exchange: Exchange, now: float) -> None:
@@ -80,7 +83,7 @@ def account(exchange: Exchange, now: float) -> None:
         exchange.client_ip or exchange.client.peer,
         known[0] if known is not None else method.decode("latin-1"),
         fields.host_text,
-        exchange.target.decode("latin-1"),
+        exchange.target[:LONGEST_TARGET].decode("latin-1"),
         status,
         name,
         exchange.bytes_in,

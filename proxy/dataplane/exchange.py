@@ -514,7 +514,7 @@ class Exchange:
         tried = Tried(
             self.method,
             sent,
-            self.replay is not None or (self.request_done and self.replay_size == 0 and self.bytes_in == 0),
+            self.replay is not None or (self.request_done and self.bytes_in == 0 and not self.chunked),
             self.head_sent,
             self.tries,
             self.fresh,

@@ -42,7 +42,7 @@ class Listening:
         """The listeners from now on; the descriptors are ours."""
         stay = {os.fstat(fd).st_ino for fd in fds}
         for listener, fd in self._given:
-            if os.fstat(fd).st_ino not in stay and not self._worker.draining:
+            if os.fstat(fd).st_ino not in stay:
                 self._empty(listener, fd)
             os.close(fd)
         self._given = list(zip(listeners, fds, strict=True))

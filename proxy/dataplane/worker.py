@@ -412,6 +412,7 @@ class Worker:
         self.calm = False
         self.idle_timeout = self._drain_idle = idle
         await self.listening.close()
+        self.listening.give([], [])
         now = monotonic()
         for client in tuple(self.clients):
             client.drain(now, idle)

@@ -194,20 +194,24 @@ def _why_absent(case: Case, name: str) -> tuple[list[str], str]:
         if there and instance.lifecycle in ("starting", "warming"):
             if where := _elsewhere(instance):
                 said = f"Certain: {instance.name} runs but listens on {where}, not at {instance.address}."
-                return [said, "Pass {port} in its command, or let it read $PORT."], CERTAIN
+                port = instance.address.rpartition(":")[2]
+                own = any(one.rpartition(":")[2] == port for one in instance.listens_on)
+                do = "Let it listen on 127.0.0.1." if own else "Pass {port} in its command, or let it read $PORT."
+                return [said, do], CERTAIN
             if instance.why:
                 return [f"Likely: {instance.name} is {instance.lifecycle}: {clean(instance.why, 200)}."], LIKELY
     if name == "all-unready":
         for who, last in reversed(app.exits):
             if last.ours and last.at > begin and last.at - last.lasted <= end:
                 said = f"Likely: {who} ran and was not ready. Triage stopped it at {stamp(last.at)}."
-                told = [clean(one.text, 200) for one in case.facts.events if one.text.startswith(f"{who} was not ready")]
-                return [said, *(f"Certain: {text}." for text in told[:1]), *_last(last)], LIKELY
+                told = [one.text for one in case.facts.events if one.text.startswith(f"{who} was not ready")]
+                return [said, *(f"Certain: {clean(text, 200)}." for text in told[:1]), *_last(last)], LIKELY
         earlier = [(who, one) for who, one in app.exits if one.at <= end]
         if earlier:
             who, last = earlier[-1]
             by = " Triage had stopped it." if last.ours else ""
-            said = f"Certain: {who} ended with {last.words} after {units.duration(last.lasted)}, at {stamp(last.at)}.{by}"
+            lasted = units.duration(last.lasted)
+            said = f"Certain: {who} ended with {last.words} after {lasted}, at {stamp(last.at)}.{by}"
             many = [f"{len(earlier)} ends of instances up to then."] if len(earlier) > 1 else []
             return [said, *_last(last), *many], CERTAIN
     for instance in app.instances:
@@ -464,7 +468,7 @@ def hanging(case: Case) -> Cause:
     """A time limit towards the instance passed: our own clock, so the mechanism is certain."""
     app, r = case.app, case.record
     limits = {
-        "head-timeout": (app.first_byte, "timeouts.first_byte", "had the whole request but did not begin to answer"),
+        "head-timeout": (app.first_byte, "timeouts.first_byte", "had the whole request but sent no response head"),
         "total-timeout": (app.total, "timeouts.total", "had not answered whole"),
         "send-timeout": (app.idle, "timeouts.idle", "stopped reading the request's content"),
         "body-timeout": (app.idle, "timeouts.idle", "stopped in the middle of its response"),

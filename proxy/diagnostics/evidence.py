@@ -86,7 +86,8 @@ def _try(attempt: Attempt, detail: str) -> str:
     if attempt.reused:
         idle = f" (idle {units.duration(attempt.idle_us / 1e6)})" if attempt.idle_us is not None else ""
         way = f"reused connection{idle}"
-    parts = [f"{attempt.instance}, {way}: sent {units.size(attempt.sent)}"]
+    sent = f": sent {units.size(attempt.sent)}" if attempt.sent or attempt.fault else ""  # counted where it failed
+    parts = [f"{attempt.instance}, {way}{sent}"]
     if attempt.wait_us is not None:
         parts.append(f"waited {units.duration(attempt.wait_us / 1e6)}")
     parts.append(f"then {attempt.fault or attempt.status or 'answered'}")

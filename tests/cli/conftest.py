@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -42,9 +43,16 @@ def run(tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def api(tmp_path: Path) -> Iterator[Api]:
+def short() -> Iterator[Path]:
+    """An empty folder with a short name: a Unix socket's path has 107 bytes at most."""
+    with tempfile.TemporaryDirectory(prefix="triage-") as made:
+        yield Path(made)
+
+
+@pytest.fixture
+def api(short: Path) -> Iterator[Api]:
     """The route table's examples, on a Unix socket."""
-    with serving(Api(examples()), tmp_path / "api.sock") as running:
+    with serving(Api(examples()), short / "api.sock") as running:
         yield running
 
 

@@ -33,21 +33,21 @@ def test_none_there_as_json(run: Run) -> None:
     assert {place["where"] for place in json.loads(done.stdout)["tried"]} >= {"config.toml"}
 
 
-def test_a_socket_that_nobody_listens_on_is_none(run: Run, tmp_path: Path) -> None:
+def test_a_socket_that_nobody_listens_on_is_none(run: Run, short: Path) -> None:
     import socket
 
     with socket.socket(socket.AF_UNIX) as left:
-        left.bind(str(tmp_path / "left.sock"))
-    done = run("status", "--url", f"unix:{tmp_path}/left.sock")
+        left.bind(str(short / "left.sock"))
+    done = run("status", "--url", f"unix:{short}/left.sock")
     assert done.returncode == 3
     assert "connection refused" in done.stderr
 
 
-def test_a_named_one_is_the_only_one_tried(run: Run, tmp_path: Path) -> None:
+def test_a_named_one_is_the_only_one_tried(run: Run, short: Path) -> None:
     """The state folder's gateway would answer; the named one is down."""
-    with serving(Api(examples()), tmp_path / "state/triage/web/run/admin.sock"):
-        there = run("status", XDG_STATE_HOME=str(tmp_path / "state"))
-        named = run("status", "--url", "http://127.0.0.1:1", XDG_STATE_HOME=str(tmp_path / "state"))
+    with serving(Api(examples()), short / "state/triage/web/run/admin.sock"):
+        there = run("status", XDG_STATE_HOME=str(short / "state"))
+        named = run("status", "--url", "http://127.0.0.1:1", XDG_STATE_HOME=str(short / "state"))
     assert there.returncode == 0, there.stderr
     assert named.returncode == 3
 
@@ -79,8 +79,8 @@ def test_a_config_s_socket_comes_before_its_address(run: Run, tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
 
 
-def test_of_several_runs_that_of_this_folder(run: Run, tmp_path: Path) -> None:
-    runtime = tmp_path / "r"
+def test_of_several_runs_that_of_this_folder(run: Run, tmp_path: Path, short: Path) -> None:
+    runtime = short / "r"
     one, two = runtime / "triage" / "one.sock", runtime / "triage" / f"{tmp_path.name}.sock"
     with serving(Api(examples()), one) as other, serving(Api(examples()), two) as ours:
         done = run("status", XDG_RUNTIME_DIR=str(runtime))
@@ -89,8 +89,8 @@ def test_of_several_runs_that_of_this_folder(run: Run, tmp_path: Path) -> None:
     assert not other.calls
 
 
-def test_of_several_runs_elsewhere_one_must_be_named(run: Run, tmp_path: Path) -> None:
-    runtime = tmp_path / "r"
+def test_of_several_runs_elsewhere_one_must_be_named(run: Run, short: Path) -> None:
+    runtime = short / "r"
     one, two = runtime / "triage" / "one.sock", runtime / "triage" / "two.sock"
     with serving(Api(examples()), one), serving(Api(examples()), two):
         done = run("status", XDG_RUNTIME_DIR=str(runtime))

@@ -129,7 +129,9 @@ def test_a_rolling_replacement_goes_on_under_the_next_control(triage: Start) -> 
 
 
 def test_after_three_deaths_children_and_config_are_enough(triage: Start) -> None:
-    gateway = triage(app("instances = 2"))
+    gateway = triage(app("instances = 1"))
+    gateway.ready(1)
+    assert gateway.reload(app("instances = 2"))["ok"]
     gateway.ready(2)
     before, port = pids(gateway), gateway.port()
     for _ in range(3):

@@ -133,7 +133,7 @@ PLACES = {
     "finish": ("exchange", "Exchange", "finish", HIT),
     "time": ("upstream", "InstanceConnection", "on_due", HIT),
     "lost": ("exchange", "Exchange", "lost", HIT),
-    "read": ("client", "ClientConnection", "_read_head", 'args[0].startswith(b"GET /defect ")'),
+    "read": ("client", "ClientConnection", "_understand", 'args[0].startswith(b"GET /defect ")'),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import time
 from collections.abc import Callable
@@ -118,30 +119,22 @@ def connections(gateway: WorkerUnderTest, port: int) -> int:
 
 def test_one_that_refused_is_tried_again_without_a_new_table(gateway: WorkerUnderTest) -> None:
     """While one instance is left alone there seems to be just one; it must not stay so."""
-    late = socket.socket()
-    late.bind(("127.0.0.1", 0))  # until it listens the kernel refuses
-    port = late.getsockname()[1]
-    with Origin() as origin:
-        refusing = instance(port, "late", row=next(ROWS))
+    with socket.socket() as late, Origin() as origin:
+        late.bind(("127.0.0.1", 0))  # until it listens the kernel refuses
+        refusing = instance(late.getsockname()[1], "late", row=next(ROWS))
         gateway.table(App("web", 0, instances=(of(origin), refusing), attempts=2, balance="round-robin"))
         with Client(gateway.port) as client:
             for number in range(8):
                 assert client.ask(get(f"/{number}")).status == 200
             late.listen()
-            late.settimeout(0.0)
 
             def reached() -> bool:
-                """Asked in the time in which a client of one request at a time asks."""
+                """Whether a request came to it, rather than to the other one, which answers."""
                 with Client(gateway.port) as other:
                     other.send(get("/again"))
-                    try:
-                        late.accept()[0].close()
-                    except BlockingIOError:
-                        return False
-                    return True
+                    return late in select.select([late, other.sock], [], [], DEADLINE)[0]
 
             until(reached)
-    late.close()
 
 
 def test_who_comes_through_a_proxy_on_this_machine_is_no_developer(gateway: WorkerUnderTest) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.dataplane.wheel import INFINITE, TICK, Wheel
+from proxy.dataplane.wheel import FAR, INFINITE, TICK, Wheel
 
 
 class Entry:
@@ -99,3 +99,25 @@ def test_one_that_arms_itself_again_at_once_does_not_hold_the_wheel() -> None:
     for tick in range(1, 5):
         wheel.turn(tick * TICK + 0.001)
         assert len(log) <= tick + 1
+
+
+def test_who_has_no_deadline_any_more_is_let_go_of() -> None:
+    wheel = Wheel(100.0)
+    entry = Entry([])
+    wheel.arm(entry, 130.0)
+    entry.due = INFINITE
+    wheel.turn(100.0 + FAR + 2 * TICK)
+    assert len(wheel) == 0
+    assert entry.wheel_due == INFINITE
+
+
+def test_a_far_deadline_is_kept() -> None:
+    log: list[tuple[Entry, float, float]] = []
+    wheel, entry = Wheel(100.0), Entry(log)
+    wheel.arm(entry, 130.0)
+    for tick in range(1, 600):
+        wheel.turn(100.0 + tick * TICK)
+    assert not log
+    assert len(wheel) == 1
+    wheel.turn(130.0 + TICK)
+    assert [now for _, _, now in log] == [130.0 + TICK]

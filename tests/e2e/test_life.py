@@ -61,9 +61,11 @@ def test_nothing_is_left_of_a_killed_launcher(gateway: Start) -> None:
 def test_sigterm_lets_requests_end(gateway: Start) -> None:
     running = gateway(shop_config())
     port = running.port
-    thread, answers = asking(port, "/slow?s=2")
+    thread, answers = asking(port, "/slow?s=4")
     in_flight(running, 1)
     os.kill(running.pid, signal.SIGTERM)
+    until(lambda: ask(port, "/products").status == 0, "who comes now is refused")
+    assert running.process.poll() is None and not answers, "while the request goes on"
     thread.join(LONG)
     assert [answer.status for answer in answers] == [200], answers
     assert running.await_exit() == 0
