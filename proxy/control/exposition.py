@@ -113,6 +113,11 @@ METRICS: Final[tuple[Meaning, ...]] = (
         "The largest lag in the last half second.",
         ("worker",),
     ),
+    Meaning(
+        "triage_loop_lag_peak_seconds", "gauge", "seconds",
+        "The largest lag since the worker's start.",
+        ("worker",),
+    ),
     Meaning("triage_connections", "gauge", "connections", "Client connections.", ("worker",)),
     Meaning(
         "triage_accepted_total", "counter", "connections",
@@ -272,6 +277,7 @@ class _Samples:
     def _worker(self, name: str, stats: Stats) -> None:
         self._add("triage_loop_lag_seconds", stats.lag_us / 1e6, name)
         self._add("triage_loop_lag_max_seconds", stats.lag_max_us / 1e6, name)
+        self._add("triage_loop_lag_peak_seconds", stats.lag_peak_us / 1e6, name)
         self._add("triage_connections", stats.connections, name)
         self._add("triage_accepted_total", stats.accepted, name)
         self._add("triage_instance_connections", stats.instance_connections, name)

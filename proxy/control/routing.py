@@ -94,12 +94,21 @@ def app(state: AppState, now: float) -> link.App:
         adaptive=adaptive,
         state=state.state,
         wanted=state.wanted,
-        starting=sum(one.lifecycle in _ON_THEIR_WAY for one in state.instances.values()),
+        starting=_starting(state),
         suspects=tuple((one.method, one.path) for one in state.suspects if one.until > now),
         instances=tuple(
             instance(one, tls, slots) for one in state.instances.values() if one.lifecycle is Lifecycle.READY
         ),
     )
+
+
+def _starting(state: AppState) -> int:
+    """Instances that requests may wait for, with those that the pool has yet to make in the place of missing ones."""
+    there = [one.lifecycle for one in state.instances.values()]
+    coming = sum(one in _ON_THEIR_WAY for one in there)
+    if state.config.process is None:
+        return coming
+    return coming + max(0, state.wanted - coming - there.count(Lifecycle.READY) - there.count(Lifecycle.FAILED))
 
 
 def instance(state: InstanceState, tls: Mapping[str, link.Tls], slots: int) -> link.Instance:

@@ -13,7 +13,7 @@ Always true:
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from proxy import faults
 from proxy.dataplane.balance import BALANCERS, Balancer
@@ -27,6 +27,9 @@ from proxy.link.board import COLUMNS
 if TYPE_CHECKING:
     from proxy.dataplane.exchange import Exchange
     from proxy.dataplane.worker import Worker
+
+DRAIN_KEPT: Final = 0.1
+"""Seconds; Retry-After is in whole ones."""
 
 
 class App:
@@ -47,6 +50,8 @@ class App:
         self._row = spec.row * COLUMNS
         self._rebuild_at = 0.0
         self._served_at: deque[float] = deque(maxlen=64)
+        self._drain = 1.0
+        self._drain_until = 0.0
         self.only: Instance | None = None
         """The one instance, where there is just one and it is not on trial."""
         self.shared = False
@@ -191,10 +196,14 @@ class App:
         """It is served, turned away, or its client left."""
         if exchange.queued:
             exchange.queued = False
-            try:
-                self.queue.remove(exchange)
-            except ValueError:
-                return
+            queue = self.queue
+            if queue and queue[-1] is exchange:
+                queue.pop()  # under pressure it is always the newest: no search through all the others
+            else:
+                try:
+                    queue.remove(exchange)
+                except ValueError:
+                    return
             self._tell()
 
     def freed(self, now: float) -> None:
@@ -261,10 +270,14 @@ class App:
 
     def drain_time(self, now: float) -> float:
         """Seconds until one who came now would be served: what Retry-After says, 1 to 30."""
+        if now < self._drain_until:
+            return self._drain  # in a storm of full queues it would cost as much as the rest of the answer
+        self._drain_until = now + DRAIN_KEPT
         waiting = self.worker.board.waiting(self.spec.row)
         served = [at for at in self._served_at if now - at < 10.0]
         rate = len(served) / max(now - served[0], 0.1) if len(served) > 1 else 0.0
-        return min(max(waiting / (rate * self.worker.board.columns) if rate else 5.0, 1.0), 30.0)
+        self._drain = min(max(waiting / (rate * self.worker.board.columns) if rate else 5.0, 1.0), 30.0)
+        return self._drain
 
     def _tell(self) -> None:
         board = self.worker.board

@@ -39,7 +39,7 @@ class ControlLink:
         self.worker: Worker | None = None
         self._board_fds: list[int] = []
         self._untold: list[Tally] = []
-        self._lag_told = 0
+        self._lag_told = self._lag_peak = 0
 
     def send(self, message: messages.ToControl) -> None:
         if self._channel.waiting > MOST_WAITING and not isinstance(message, _NEEDED):
@@ -110,7 +110,7 @@ class ControlLink:
             return
         self._tell_records()
         lag_max, worker.lag_max_us = worker.lag_max_us, 0
-        self._lag_told = lag_max
+        self._lag_told, self._lag_peak = lag_max, max(self._lag_peak, lag_max)
         if everything or at_once or not self._untold:
             self._untold += worker.changed(everything)  # what is in it twice is told twice: it is cumulative
             if len(self._untold) > ROWS and not at_once:
@@ -153,6 +153,7 @@ class ControlLink:
                 worker.draining,
                 rss(),
                 rows,
+                self._lag_peak,
             )
         )
 

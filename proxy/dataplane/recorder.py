@@ -21,9 +21,10 @@ from proxy.link.messages import Record
 
 SIZE: Final = 4096
 KEPT_PER_SECOND: Final = 200
-_BATCHES: Final = 64
-"""Batches that may wait for the disk; at two flushes a second half a minute of a stalled disk."""
-_BATCH: Final = 2048
+_BATCHES: Final = 256
+"""Batches that may wait for the disk; at two flushes a second two minutes of a stalled disk."""
+_BATCH: Final = 512
+"""Encoding a batch holds the interpreter, and with it the event loop: 0.25 ms, where 2,048 took 1 ms."""
 _KEPT_WAITING: Final = 1000
 
 

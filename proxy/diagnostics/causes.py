@@ -16,7 +16,7 @@ from typing import Final
 
 from proxy import units
 from proxy.diagnostics.facts import AppFacts, ExitFacts, Facts, InstanceFacts
-from proxy.diagnostics.reading import at_rest, frames, traceback_line
+from proxy.diagnostics.reading import at_rest, frames, last_words, traceback_line
 from proxy.diagnostics.text import clean, stamp
 from proxy.faults import FAULTS
 from proxy.link.messages import Record
@@ -575,7 +575,7 @@ def _last(ended: ExitFacts) -> list[str]:
 def _last_words(case: Case, ended: ExitFacts) -> str:
     """A line that names an error, of its last second; an older one belongs to something it survived."""
     timed = [line.text for line in case.facts.lines if ended.at - 1.0 <= line.at <= ended.at + 1.0]
-    return traceback_line(timed or ended.lines[-1:])
+    return last_words(timed or ended.lines[-1:])
 
 
 def _ended_near(case: Case) -> ExitFacts | None:

@@ -12,6 +12,7 @@ _WORDS: Final = re.compile(
     r"(?<![/\w])(?:FATAL|CRITICAL|ERROR|[Ff]atal(?: error)?:|[Ff]atal Python error|panic:|[Ss]egmentation fault"
     r"|[Oo]ut of memory|OutOfMemoryError|UnhandledPromiseRejection|Uncaught|[Uu]nhandled exception)(?![/\w])"
 )
+_FATAL: Final = re.compile(r"(?<![/\w])(?:FATAL|CRITICAL|[Ff]atal(?: error)?:|[Ff]atal Python error|panic:)(?![/\w])")
 _FRAME: Final = re.compile(r"^\s+(?P<what>\S.*\(.+:\d+\))\s*$")
 _THREAD: Final = re.compile(r"^Thread\b.*?(?:\((?P<state>[^)]*)\))?(?::\s*\"?(?P<name>[^\"]*)\"?)?$")
 _AT_REST: Final = re.compile(
@@ -30,6 +31,21 @@ def traceback_line(lines: Iterable[str]) -> str:
         elif _WORDS.search(text) and not text.startswith("Traceback"):
             sounded = text
     return named or sounded
+
+
+def last_words(lines: Iterable[str]) -> str:
+    """What a process said of its end: a line that calls itself fatal, unless an exception is named after it.
+
+    An exception before it may belong to a request that the process survived.
+    """
+    known = list(lines)
+    for at in range(len(known) - 1, -1, -1):
+        text = known[at].strip()
+        if _EXCEPTION.match(text):
+            break
+        if _FATAL.search(text):
+            return text
+    return traceback_line(known)
 
 
 def at_rest(stacks: str) -> bool:

@@ -301,6 +301,7 @@ class Stats(Message):
     draining: bool
     rss: int
     rows: list[Row]
+    lag_peak_us: int = 0  # since the worker's start
 
 
 class Records(Message):

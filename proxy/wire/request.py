@@ -14,6 +14,7 @@ Always true:
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection
 from typing import Final, NamedTuple
@@ -334,7 +335,12 @@ def cookie(kept: bytes, name: bytes) -> bytes:
     return b""
 
 
+@functools.cache
+def _pattern(name: str) -> re.Pattern[bytes]:
+    return re.compile(rb"\n" + re.escape(name.encode()) + rb":[ \t]*([^\r]*)", re.IGNORECASE)
+
+
 def field(kept: bytes, name: str) -> bytes:
     """The first value of a field; empty when there is none."""
-    found = re.search(rb"\n" + re.escape(name.encode()) + rb":[ \t]*([^\r]*)", b"\n" + kept, re.IGNORECASE)
+    found = _pattern(name).search(b"\n" + kept)
     return found[1].rstrip(b" \t") if found else b""

@@ -223,12 +223,18 @@ def test_addresses_are_admitted_at_once_and_leave_when_refused(triage: Start, fo
     thread.start()
     try:
         gateway = triage(
-            f'[apps.web]\naddresses = ["http://localhost:{port}"]\n[apps.web.health]\ninterval = "200ms"\n'
+            f'[apps.web]\naddresses = ["http://localhost:{port}"]\n[apps.web.health]\ninterval = "1s"\n'
         )
         until(lambda: gateway.state()["ready"], "admitted")
         name = f"localhost:{port}"
         until(lambda: gateway.instances()[name]["resolved"], "its name is resolved")
         assert gateway.get("/")[0] == 200
+
+        def probe() -> str:
+            return str((gateway.instances()[name]["probe"] or {}).get("words"))
+
+        until(lambda: gateway.get("/")[0] == 200 and probe() == "answers requests", "answers stand in for a probe")
+        until(lambda: probe() == "connected", "without requests it is probed")
     finally:
         server.shutdown()
         server.server_close()

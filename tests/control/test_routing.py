@@ -51,6 +51,18 @@ def test_only_ready_instances_are_in_the_table(tmp_path: Path) -> None:
     assert (found.wanted, found.instances[0].slots, found.sticky_ttl) == (3, 7, 7200.0)
 
 
+def test_requests_may_wait_for_an_app_that_was_just_added(tmp_path: Path) -> None:
+    app = AppState("web", config(tmp_path).apps["web"], 0, wanted=3)
+    assert table(config(tmp_path), app).apps[0].starting == 3, "none is made yet, but all will be"
+    app.instances["web-1"] = InstanceState("web-1", "web", "process", 1, Lifecycle.STOPPING, port=5001)
+    assert table(config(tmp_path), app).apps[0].starting == 3, "it goes, another comes"
+    for number in (2, 3, 4):
+        app.instances[f"web-{number}"] = InstanceState(
+            f"web-{number}", "web", "process", number, Lifecycle.FAILED, port=5000 + number
+        )
+    assert table(config(tmp_path), app).apps[0].starting == 0, "nothing is to be hoped for"
+
+
 def test_the_table_is_the_same_after_its_journey(tmp_path: Path) -> None:
     made = table(config(tmp_path), web(config(tmp_path)))
     assert link.decode_to_worker(link.encode(made)) == made

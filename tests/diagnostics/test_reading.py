@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.diagnostics.reading import at_rest, frames, traceback_line
+from proxy.diagnostics.reading import at_rest, frames, last_words, traceback_line
 from proxy.diagnostics.text import clean, target, wrapped
 
 
@@ -22,6 +22,19 @@ from proxy.diagnostics.text import clean, target, wrapped
 )  # fmt: skip
 def test_the_line_that_names_an_error(lines: list[str], found: str) -> None:
     assert traceback_line(lines) == found
+
+
+@pytest.mark.parametrize(
+    ("lines", "found"),
+    [
+        (["LookupError: no price", "CRITICAL fatal: no list"], "CRITICAL fatal: no list"),  # it survived the first
+        (["CRITICAL starting badly", "ValueError: x", "ERROR it ends"], "ValueError: x"),
+        (["ERROR one", "quiet"], "ERROR one"),
+        ([], ""),
+    ],
+)
+def test_last_words_are_those_of_the_end(lines: list[str], found: str) -> None:
+    assert last_words(lines) == found
 
 
 def test_frames_put_what_works_before_what_waits() -> None:

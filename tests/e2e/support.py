@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -144,8 +145,9 @@ class Triage:
     def control(self) -> int:
         """Pid of control, by the name it gave itself."""
         for child in psutil.Process(self.pid).children():
-            if child.name() == "triage-control":
-                return child.pid
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ended meanwhile
+                if child.name() == "triage-control":
+                    return child.pid
         return 0
 
     def cli(self, *args: str) -> subprocess.CompletedProcess[str]:

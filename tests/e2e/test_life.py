@@ -103,6 +103,7 @@ def test_processes_have_their_names(gateway: Start) -> None:
 
 def test_a_bad_file_changes_nothing(gateway: Start) -> None:
     running = gateway(shop_config())
+    until(lambda: len(running.ready()) == 2, "both are ready")
     before = {one["id"]: one["pid"] for one in running.ready()}
     (running.folder / "config.toml").write_text(shop_config().replace("workers", "wrkers"))
     os.kill(running.pid, signal.SIGHUP)

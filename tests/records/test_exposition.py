@@ -42,7 +42,7 @@ def test_every_metric_and_its_values(board: boards.Board) -> None:
     row = Row(
         "web", "web-1", 10, [0, 9, 0, 0, 1, 0], {"app-error": 1}, 100, 2000, 3, 1, counts, 45.3, counts, 45.2, 0.01
     )
-    stats = Stats(0, "a", 1.0, 200, 900, 5, 9, 3, 1, 1, 11, 12, "full", "lag", False, 40_000_000, [row])
+    stats = Stats(0, "a", 1.0, 200, 900, 5, 9, 3, 1, 1, 11, 12, "full", "lag", False, 40_000_000, [row], 5000)
     counters.apply(stats, NOW)
     worker = WorkerState(0, pid=1, stats=stats)
     text = render(frame({"web": app}, [worker], counters, board, records=6, output_lost=5, started_at=NOW, now=100.0))
@@ -83,6 +83,7 @@ def test_every_metric_and_its_values(board: boards.Board) -> None:
     assert value("triage_instance_restarts_total", **web) == 2
     assert value("triage_instance_cpu_cores", **web) == 0.5
     assert value("triage_loop_lag_max_seconds", worker="1") == 0.0009
+    assert value("triage_loop_lag_peak_seconds", worker="1") == 0.005
     assert value("triage_shedding", worker="1") == 1
     assert value("triage_records_dropped_total", worker="1") == 11
     assert value("triage_log_lost_total", worker="1") == 12
