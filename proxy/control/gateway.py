@@ -222,6 +222,9 @@ class Gateway:
         async with self._reloading:
             try:
                 config, read = await asyncio.to_thread(reload.read, text, self.config_path)
+                if self.config.apps and not config.apps:
+                    # An editor that empties a file before it writes it must not take every app off the network.
+                    return self._refuse(["apps: none is left - to serve nothing, stop Triage"], by, reason)
                 config, waits = reload.kept(self.config, config)
                 pages = await asyncio.to_thread(reload.pages, config.gateway.error_pages)
                 listeners = await self._listen(config)

@@ -35,6 +35,8 @@ def test_a_bad_config_changes_nothing(triage: Start) -> None:
     assert not result["ok"]
     assert len(result["problems"]) == 2
     assert all(":" in problem for problem in result["problems"])
+    emptied = gateway.reload("# an editor has just begun to write this file\n")
+    assert (emptied["ok"], len(emptied["problems"])) == (False, 1)
     after = gateway.state()
     assert after["apps"]["web"]["instances"]["web-1"]["pid"] == before["apps"]["web"]["instances"]["web-1"]["pid"]
     assert after["table"] == before["table"]
