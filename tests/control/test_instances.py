@@ -157,7 +157,7 @@ def test_one_that_does_not_stop_is_killed(triage: Start) -> None:
     gateway = triage(app('env = { IGNORE_TERM = "1" }').replace('"5s"', '"500ms"'))
     gateway.ready(1)
     pid = gateway.instances()["web-1"]["pid"]
-    assert gateway.reload("")["ok"]
+    assert gateway.reload(app(name="shop"))["ok"]
     gateway.event("killed")
     until(lambda: not psutil.pid_exists(pid), "it is gone")
 
