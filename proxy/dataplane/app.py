@@ -44,8 +44,6 @@ class App:
         self.queue: deque[Exchange] = deque()
         self.pressed = False
         self.any_usable = False
-        self.waiting_served = 0
-        """Requests served out of the queue, for the drain time."""
         self._cell = spec.row * COLUMNS + worker.column
         self._row = spec.row * COLUMNS
         self._rebuild_at = 0.0

@@ -57,7 +57,7 @@ HEAD, LENGTH, CHUNKED, WAITING, TUNNEL, LINGER = range(6)
 class ClientConnection(asyncio.Protocol):
     __slots__ = (
         "closed", "dropped", "due", "decoder", "exchange", "fields", "head_began", "held", "last", "left",
-        "linger_to", "local", "local_port", "mark", "mark_at", "parser", "paused_by", "peer", "peer_key",
+        "local", "local_port", "mark", "mark_at", "parser", "paused_by", "peer", "peer_key",
         "proxied", "pumping", "section", "stalled", "state", "tail", "tail_for", "tls", "transport", "tunnel",
         "wheel_due", "worker", "write_paused",
     )  # fmt: skip
@@ -90,7 +90,6 @@ class ClientConnection(asyncio.Protocol):
         self.pumping = False
         self.closed = False
         self.dropped = 0
-        self.linger_to = 0.0
         self.tunnel: InstanceConnection | None = None
         self.peer = self.peer_key = ""
         self.local = False

@@ -328,7 +328,7 @@ class InstanceConnection(asyncio.Protocol):
         reusable = exchange.request_done and not head.close and self.state != UNTIL_CLOSE and not self.closing
         if self.surplus:
             reusable = False
-            self._report_surplus(exchange)
+            self._report_surplus()
         self.exchange = None
         self.decoder = None
         if reusable:
@@ -347,7 +347,7 @@ class InstanceConnection(asyncio.Protocol):
             self.close()
         exchange.response_ended(now)
 
-    def _report_surplus(self, exchange: Exchange) -> None:
+    def _report_surplus(self) -> None:
         """Bytes behind a complete response: they concern nobody but the instance."""
         self.instance.tally.fault(faults.RESPONSE_FRAMING.name)
         self.instance.went_wrong(faults.RESPONSE_FRAMING)
