@@ -1,6 +1,7 @@
 # make run     serve config.toml: the sample app on two instances, http://127.0.0.1:8080
 # make test    lint, types, tests
 # make bench   Triage beside its peers
+# make chaos   everything that can be killed or filled up is, under load
 # make docs    the documents that are made from the code
 # make clean   take away what the others made
 #
@@ -14,7 +15,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done)
 PYTEST_ARGS ?= -n 2 --dist loadfile
 
-.PHONY: run test lint types bench docs clean
+.PHONY: run test lint types bench chaos docs clean
 .DELETE_ON_ERROR:
 
 # The venv stands first in PATH, so that `python` in config.toml is the one that has the sample app's needs.
@@ -33,11 +34,16 @@ types: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m loadtests.bench $(BENCH_ARGS)
 
+chaos: $(VENV)/.dev
+	$(BIN)/python -m loadtests.chaos $(CHAOS_ARGS)
+
 docs: $(VENV)/.run
 	$(BIN)/python -m proxy.config.docs > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
 	$(BIN)/python -m proxy.faults > docs/faults.md.new
 	mv docs/faults.md.new docs/faults.md
+	$(BIN)/python -m proxy.control.autoheal.docs > docs/mending.md.new
+	mv docs/mending.md.new docs/mending.md
 
 # Also clears var/, where config.toml keeps its state: logs, the admin token.
 clean:

@@ -81,14 +81,16 @@ class Gateway:
         return Running(TRIAGE, self.site, self.process)
 
 
-def start_gateway(lab: Lab, site: Site, config: str, *, ready: Callable[[], bool] | None = None) -> Gateway:
+def start_gateway(
+    lab: Lab, site: Site, config: str, *, ready: Callable[[], bool] | None = None, within: float = 30.0
+) -> Gateway:
     """Serve a config on the proxy's core; wait until /small answers 200 or `ready` says so."""
     program = TRIAGE.find()
     if program is None:
         raise Failed(f"triage is not installed: {TRIAGE.get}")
     path = site.write("config.toml", config)
     process = lab.start(serve(path, program), core=lab.proxy_core, env=ENVIRONMENT)
-    lab.wait_until(ready or (lambda: answers(site.port)), process, "triage")
+    lab.wait_until(ready or (lambda: answers(site.port)), process, "triage", deadline=within)
     gateway = Gateway(site, process)
     # A worker may answer before it has named itself.
     named = {CONTROL, WORKER}

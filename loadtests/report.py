@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from loadtests import machine, table
@@ -26,6 +27,7 @@ class Report:
     rows: list[Sequence[str]] = field(default_factory=list)
     checks: list[tuple[str, str, str, bool]] = field(default_factory=list)  # what, measured, limit, kept
     notes: list[str] = field(default_factory=list)
+    tables: list[tuple[Sequence[str], list[Sequence[str]]]] = field(default_factory=list)  # more of them: head, rows
 
     def check(self, what: str, measured: str, limit: str, kept: bool) -> None:
         """One limit, and whether it was kept."""
@@ -39,6 +41,7 @@ class Report:
         parts = []
         if self.rows:
             parts.append(draw(self.head, self.rows))
+        parts += [draw(head, rows) for head, rows in self.tables]
         if self.checks:
             shown = [
                 (what, measured, limit, "yes" if kept else "MISSED") for what, measured, limit, kept in self.checks
@@ -49,11 +52,11 @@ class Report:
         made = f"Made {at} by `{command}` on: {machine.describe()}."
         return "\n\n".join([*parts, *self.notes, made])
 
-    def finish(self, told: argparse.Namespace) -> int:
+    def finish(self, told: argparse.Namespace, document: Path = DOCUMENT) -> int:
         """Print, write into the document when asked to, and give the exit code."""
         print(f"\n{self._render(table.plain)}")
         if told.write:
-            table.put(DOCUMENT, self.name, self._render(table.markdown))
+            table.put(document, self.name, self._render(table.markdown))
         return 0 if self.kept else 1
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from proxy.cli.start import Prepared
     from proxy.config import Listen
     from proxy.control.gateway import Gateway
+    from proxy.control.run import Served
     from proxy.link.spawn import Address, Plan
 
 
@@ -25,6 +26,8 @@ def main() -> None:
     """The entry point; ends with the exit code."""
     if len(sys.argv) == 3 and sys.argv[1] == "control":
         sys.exit(control(int(sys.argv[2])))
+    if sys.argv[1:] == ["rehearse"]:
+        sys.exit(rehearse())
     from proxy.cli.command import Wiring, triage
 
     triage(prog_name="triage", obj=Wiring(launch=launch, holder=holder))
@@ -34,12 +37,44 @@ def control(fd: int) -> int:
     """Run as control: everything that decides, and the admin API in front of it."""
     from proxy.control.run import main as run
 
-    async def admin(gateway: Gateway, sockets: dict[str, socket]) -> object:
+    async def admin(gateway: Gateway, sockets: dict[str, socket]) -> Served:
         from proxy.admin.server import start
 
         return await start(gateway, list(sockets.values()))
 
     return run(fd, admin)
+
+
+def rehearse() -> int:
+    """Whether this code could take over: the config, the ledger and the launcher's state of a running gateway come in
+    by standard input, what is wrong goes out. Nothing is touched."""
+    import json
+
+    import proxy.admin.server
+    import proxy.control.run
+    import proxy.dataplane.run
+    import proxy.launcher.__main__
+    from proxy.config import ConfigProblems, parse
+    from proxy.control import ledger
+    from proxy.launcher import handover
+    from proxy.link import messages, spawn
+
+    given = json.load(sys.stdin)
+    problems = []
+    try:
+        parse(given["config"], given["path"])
+    except ConfigProblems as error:
+        problems += [f"the config in force is not one for it: {problem}" for problem in error.problems]
+    if given["ledger"]:
+        ledger.read(given["ledger"].encode("utf-8", "surrogateescape"))
+    if given["handover"]:
+        try:
+            handover.rehearse(given["handover"])
+        except ValueError as error:
+            problems.append(str(error))
+    protocols = {"launcher": spawn.VERSION, "handover": spawn.HANDOVER, "workers": messages.PROTOCOL}
+    print(json.dumps({"version": proxy.__version__, "protocols": protocols, "problems": problems}))
+    return 1 if problems else 0
 
 
 def launch(prepared: Prepared) -> NoReturn:

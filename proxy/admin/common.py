@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from proxy.admin import views
+from proxy.admin import mending, views
 from proxy.admin.errors import ApiProblem, dumps
-from proxy.control.state import AppState
+from proxy.admin.keys import GATEWAY
+from proxy.control.state import AppState, InstanceState
+from proxy.control.store import NotReadable
 
 if TYPE_CHECKING:
     from proxy.control.gateway import Gateway
@@ -29,7 +31,7 @@ def items(values: list[Any], following: int | None = None) -> web.Response:
 async def look(gateway: Gateway) -> views.Look:
     """All sums of this moment."""
     sums = await asyncio.to_thread(gateway.counters.snapshot().summaries)
-    return views.Look(gateway.counters, gateway.board, sums)
+    return views.Look(gateway.counters, gateway.board, sums, gateway.operations.running())
 
 
 async def all_instances(seen: views.Look, state: AppState) -> list[dict[str, Any]]:
@@ -42,10 +44,41 @@ async def all_instances(seen: views.Look, state: AppState) -> list[dict[str, Any
     return shown
 
 
-async def whole_app(seen: views.Look, state: AppState) -> dict[str, Any]:
-    return views.app(seen, state, await all_instances(seen, state))
+async def whole_app(gateway: Gateway, seen: views.Look, state: AppState) -> dict[str, Any]:
+    shown = views.app(seen, state, await all_instances(seen, state))
+    return {
+        **shown,
+        "autoheal": mending.rules(state, gateway.autoheal.view(state.name)),
+        "scaler": mending.scaler(gateway.scaler.view(state.name)),
+    }
 
 
 def no_app(gateway: Gateway, name: str, *, known: bool = True) -> ApiProblem:
     names = ", ".join(gateway.apps) or "none"
     return ApiProblem(404, "no-such-app", f"There is no app {name[:60]!r}", hint=f"Apps are: {names}." if known else "")
+
+
+def not_readable(error: NotReadable) -> ApiProblem:
+    return ApiProblem(
+        503, "store-not-readable", "The store cannot be read now", str(error),
+        "What control has in memory is there still.",
+    )  # fmt: skip
+
+
+def the_app(request: web.Request) -> AppState:
+    gateway = request.app[GATEWAY]
+    found = gateway.apps.get(request.match_info["app"])
+    if found is None:
+        raise no_app(gateway, request.match_info["app"])
+    return found
+
+
+def the_instance(request: web.Request) -> tuple[AppState, InstanceState]:
+    state, name = the_app(request), request.match_info["instance"]
+    found = state.instances.get(name) or next((one for one in reversed(state.gone) if one.name == name), None)
+    if found is None:
+        names = ", ".join(list(state.instances)[:20]) or "none"
+        raise ApiProblem(
+            404, "no-such-instance", f"{state.name} has no instance {name[:60]!r}", hint=f"Instances are: {names}."
+        )
+    return state, found

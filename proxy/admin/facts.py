@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from proxy.admin import verdict, views
+from proxy.control.by_hand import EJECTED
 from proxy.control.counters import ALL
 from proxy.control.records import IdParts
 from proxy.control.stacks import NoStacks
@@ -133,8 +134,18 @@ def _app(look: views.Look, state: AppState) -> AppFacts:
         suspects=tuple(f"{one.method} {one.path}" for one in state.suspects),
         instances=tuple(_instance(look, state, one) for one in list(state.instances.values())[:20]),
         exits=tuple((one.name, _exit(one)) for one in state.ended),
+        stopped_by=_by_hand(state, "state"),
+        count_by=_by_hand(state, "count"),
+        ejected_by_hand=tuple(key.removeprefix(EJECTED) for key in state.by_hand if key.startswith(EJECTED)),
         has_process=config.process is not None,
     )
+
+
+def _by_hand(state: AppState, key: str) -> str:
+    one = state.by_hand.get(key)
+    if one is None:
+        return ""
+    return f"{one.by} at {views.iso(one.at)}" + (f": {one.why}" if one.why else "")
 
 
 def _instance_of(app: AppState, name: str) -> InstanceState | None:
@@ -157,9 +168,9 @@ def _instance(look: views.Look, app: AppState, state: InstanceState, around: flo
         uptime=look.clock - state.started if state.started and state.pid else None,
         restarts=state.restarts,
         memory=state.usage.rss if state.usage is not None else None,
-        memory_limit=process.memory if process is not None else None,
+        memory_limit=state.memory_limit or (process.memory if process is not None else None),
         cpu=state.usage.cpu if state.usage is not None else None,
-        cpu_limit=process.cpus if process is not None else None,
+        cpu_limit=state.cpu_limit or (process.cpus if process is not None else None),
         used=_used(look, list(state.usage_history), around) if around is not None else (),
         in_flight=look.in_flight(state.row),
         slots=most,

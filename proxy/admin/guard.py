@@ -57,8 +57,8 @@ class Guard:
         self._hosts = {host for url in urls if (host := urlsplit(url).hostname)}
         self._owner = owner
 
-    def check(self, request: web.Request, *, open: bool) -> None:
-        """Raises ApiProblem. `open`: no token is needed."""
+    def check(self, request: web.Request, *, open: bool) -> str:
+        """How the call came in, in words. Raises ApiProblem. `open`: no token is needed."""
         sock: socket.socket | None = None
         if request.transport is not None:
             sock = request.transport.get_extra_info("socket")
@@ -66,13 +66,14 @@ class Guard:
         if not local:
             self._host(request, sock)
         self._origin(request)
+        peer = _peer(sock, local)
         if open or (local and sock is not None and self._trusted(sock)):
-            return
+            return peer
         given = request.headers.get("Authorization", "")
         scheme, _, value = given.partition(" ")
         value = value.strip()
         if scheme.lower() == "bearer" and hmac.compare_digest(value.encode("utf-8", "surrogateescape"), self._token):
-            return
+            return f"token, {peer}"
         raise ApiProblem(
             401,
             "no-token",
@@ -127,6 +128,19 @@ class Guard:
         except KeyError:
             return False
         return gid == wanted or wanted in _groups(pid, uid)
+
+
+def _peer(sock: socket.socket | None, local: bool) -> str:
+    """Who is at the other end, for the events: "socket, uid 0, pid 4711", "from 127.0.0.1"."""
+    try:
+        if sock is None:
+            return "unknown"
+        if local:
+            pid, uid, _ = _PEER.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+            return f"socket, uid {uid}, pid {pid}"
+        return f"from {sock.getpeername()[0]}"
+    except OSError:  # it has left
+        return "unknown"
 
 
 def _groups(pid: int, uid: int) -> set[int]:

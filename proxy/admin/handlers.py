@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from aiohttp import web
 
-from proxy.admin import answers, query, views
-from proxy.admin.common import all_instances, answer, items, look, no_app, whole_app
+from proxy.admin import answers, mending, query, views
+from proxy.admin.common import all_instances, answer, items, look, the_app, the_instance, whole_app
 from proxy.admin.errors import ApiProblem
 from proxy.admin.keys import GATEWAY
 from proxy.control.stacks import NoStacks
-from proxy.control.state import AppState, InstanceState
 from proxy.link.messages import Record
-
-if TYPE_CHECKING:
-    pass
 
 STEP: Final = 1000
 """Records looked at before others get their turn: about 1 ms."""
@@ -30,34 +26,16 @@ STEP: Final = 1000
 # --- apps and instances ------------------------------------------------------------------------------
 
 
-def the_app(request: web.Request) -> AppState:
-    gateway = request.app[GATEWAY]
-    found = gateway.apps.get(request.match_info["app"])
-    if found is None:
-        raise no_app(gateway, request.match_info["app"])
-    return found
-
-
-def the_instance(request: web.Request) -> tuple[AppState, InstanceState]:
-    state, name = the_app(request), request.match_info["instance"]
-    found = state.instances.get(name) or next((one for one in reversed(state.gone) if one.name == name), None)
-    if found is None:
-        names = ", ".join(list(state.instances)[:20]) or "none"
-        raise ApiProblem(
-            404, "no-such-instance", f"{state.name} has no instance {name[:60]!r}", hint=f"Instances are: {names}."
-        )
-    return state, found
-
-
 async def apps(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     seen = await look(gateway)
-    return items([await whole_app(seen, state) for state in list(gateway.apps.values())])
+    return items([await whole_app(gateway, seen, state) for state in list(gateway.apps.values())])
 
 
 async def app(request: web.Request) -> web.Response:
     state = the_app(request)
-    return answer(await whole_app(await look(request.app[GATEWAY]), state))
+    gateway = request.app[GATEWAY]
+    return answer(await whole_app(gateway, await look(gateway), state))
 
 
 async def instances(request: web.Request) -> web.Response:
@@ -70,7 +48,7 @@ async def instance(request: web.Request) -> web.Response:
     state, found = the_instance(request)
     gateway = request.app[GATEWAY]
     shown = views.instance(await look(gateway), state, found)
-    return answer({**shown, "last_lines": gateway.last_lines(found.name, 20)})
+    return answer({**shown, "path": mending.path(found), "last_lines": gateway.last_lines(found.name, 20)})
 
 
 async def instance_logs(request: web.Request) -> web.Response:
@@ -142,22 +120,3 @@ async def app_why(request: web.Request) -> web.Response:
     state = the_app(request)
     gateway = request.app[GATEWAY]
     return answer(await answers.why_app(gateway, await look(gateway), state))
-
-
-# --- lists -------------------------------------------------------------------------------------------
-
-
-async def events(request: web.Request) -> web.Response:
-    gateway = request.app[GATEWAY]
-    since, before, most = query.since(request), query.cursor(request), query.limit(request)
-    app, kind = request.query.get("app", ""), request.query.get("kind", "")
-    found = [
-        event
-        for event in reversed(gateway.events.ring)
-        if event.at >= since
-        and (before is None or event.id < before)
-        and (not app or event.app == app)
-        and (not kind or event.kind == kind)
-    ]
-    following = found[most - 1].id if len(found) > most else None
-    return items([views.event(event) for event in found[:most]], following)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
@@ -16,5 +16,10 @@ GATEWAY: Final[web.AppKey[Gateway]] = web.AppKey("gateway")
 TABLE: Final[web.AppKey[tuple[Route, ...]]] = web.AppKey("table")
 LISTENING: Final[web.AppKey[list[str]]] = web.AppKey("listening")
 """Where the admin API itself listens."""
-OPERATIONS: Final[web.AppKey[deque[dict[str, Any]]]] = web.AppKey("operations")
-"""The newest acts; done or failed, since each is waited for."""
+Calls = dict["asyncio.Task[Any] | None", web.Request]
+FOLLOWING: Final[web.AppKey[Calls]] = web.AppKey("following")
+"""Calls that follow events."""
+REPLAYING: Final[web.AppKey[asyncio.Lock]] = web.AppKey("replaying")
+"""Held by the one replay that runs."""
+WAITING: Final[web.AppKey[Calls]] = web.AppKey("waiting")
+"""Calls that wait for an operation to move on."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from proxy import __version__
+from proxy.admin import fields
 from proxy.admin.routing import Route
 
 
@@ -68,7 +69,7 @@ def _operation(route: Route) -> dict[str, Any]:
         "security": [] if route.open else [{"token": []}],
     }
     if route.method == "POST":
-        properties = {name: {"type": "string", "description": text} for name, text in route.body.items()}
+        properties = {name: fields.schema(field) for name, field in route.body.items()}
         schema = {"type": "object", "properties": properties, "additionalProperties": False}
         found["requestBody"] = {"content": {"application/json": {"schema": schema}}}
     return found

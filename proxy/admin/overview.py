@@ -16,11 +16,11 @@ import psutil
 from aiohttp import web
 
 from proxy import config as configs
+from proxy.admin import acts, mending, verdict, views
 from proxy.admin import openapi as openapi_document
-from proxy.admin import verdict, views
 from proxy.admin.common import answer, items, look, no_app, whole_app
 from proxy.admin.errors import ApiProblem
-from proxy.admin.keys import GATEWAY, LISTENING, OPERATIONS, TABLE
+from proxy.admin.keys import GATEWAY, LISTENING, TABLE
 from proxy.control import exposition as prometheus
 from proxy.control.reload import problems as problem_lines
 
@@ -67,6 +67,9 @@ async def exposition(request: web.Request) -> web.Response:
         records=len(gateway.records),
         output_lost=gateway.output_lost,
         started_at=gateway.started_at,
+        store=prometheus.Kept(
+            gateway.store.dropped, gateway.store.waiting, bool(gateway.store.error), gateway.store.size
+        ),
     )
     data = await asyncio.to_thread(prometheus.render, made)
     return web.Response(body=data, headers={"Content-Type": prometheus.CONTENT_TYPE})
@@ -88,7 +91,7 @@ async def status(request: web.Request) -> web.Response:
             "verdict": whole.line,
             "state": whole.state,
             "gateway": _gateway(gateway, seen, request.app[LISTENING]),
-            "apps": [await whole_app(seen, state) for state in list(gateway.apps.values())],
+            "apps": [await whole_app(gateway, seen, state) for state in list(gateway.apps.values())],
         }
     )
 
@@ -101,6 +104,7 @@ def _gateway(gateway: Gateway, seen: views.Look, listening: list[str]) -> dict[s
     return {
         "version": gateway.version,
         "pid": gateway.launcher_pid,
+        "launcher": {"pid": gateway.launcher_pid, "release": gateway.upgrade.release, "execs": gateway.upgrade.execs},
         "started": views.iso(_began(gateway.launcher_pid) or gateway.started_at),
         "uptime_s": round(seen.now - (_began(gateway.launcher_pid) or gateway.started_at), 3),
         "control": {"pid": os.getpid(), "started": views.iso(gateway.started_at)},
@@ -153,6 +157,11 @@ def _notices(gateway: Gateway) -> Iterator[str]:
     logs = gateway.shared.logs
     if logs.error:
         yield f"output of instances is lost ({logs.lost:,} bytes so far): {logs.error}"
+    lost = ", ".join(f"{count:,} {table}" for table, count in gateway.store.dropped.items() if count)
+    if gateway.store.error:
+        yield f"the store cannot be written ({lost or 'nothing'} lost so far): {gateway.store.error}"
+    elif lost:
+        yield f"the store lost {lost} since control's start"
     if gateway.ledger_error:
         yield f"the ledger cannot be written, so a new control would begin anew: {gateway.ledger_error}"
     if gateway.lag > 0.25:
@@ -240,22 +249,14 @@ async def config_reload(request: web.Request) -> web.Response:
             "This is `triage run`: its config was made from the command line.",
             "triage run --print-config prints the equal file; triage serve -c FILE can be reloaded.",
         )  # fmt: skip
-    reason = request["body"].get("reason", "by hand")
+    reason = request["body"].get("reason") or acts.BY_HAND
     began = time.time()
     result = await gateway.reload(None, "the admin API", reason)
-    done = {
-        "id": f"op-{gateway.events.next_id - 1}",  # the number of the event that tells of it
-        "act": "reload",
-        "target": "config",
-        "state": "done" if result.ok else "failed",
-        "time": views.iso(began),
-        "reason": reason,
-        "steps": (result.changes or ["nothing differs"]) if result.ok else ["refused: nothing was changed"],
-        "problems": result.problems,
-        "changes": result.changes,
-        "next_start": result.next_start,
-    }
-    request.app[OPERATIONS].append(done)
+    steps = (result.changes or ["nothing differs"]) if result.ok else ["refused: nothing was changed"]
+    more = {"problems": result.problems, "changes": result.changes, "next_start": result.next_start}
+    why = "" if result.ok else "the config has problems"
+    made = gateway.operations.record("reload", "config", acts.asked(request), began, steps, why=why, **more)
+    done = {**mending.operation(made), **more}
     if not result.ok:
         raise ApiProblem(
             422, "config-refused", "The config was refused; nothing was changed",
@@ -266,18 +267,6 @@ async def config_reload(request: web.Request) -> web.Response:
 
 
 # --- lists and the table itself -----------------------------------------------------------------------
-
-
-async def operations(request: web.Request) -> web.Response:
-    kept = request.app[OPERATIONS]
-    return items(list(reversed(kept)))
-
-
-async def operation(request: web.Request) -> web.Response:
-    for found in request.app[OPERATIONS]:
-        if found["id"] == request.match_info["id"]:
-            return answer(found)
-    raise ApiProblem(404, "no-such-operation", f"There is no operation {request.match_info['id'][:60]!r}")
 
 
 async def metrics(request: web.Request) -> web.Response:

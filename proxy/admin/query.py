@@ -11,6 +11,7 @@ import orjson
 from aiohttp import web
 
 from proxy import units
+from proxy.admin import fields
 from proxy.admin.errors import ApiProblem
 from proxy.admin.routing import Route
 from proxy.control.records import Filter, parse_status
@@ -41,7 +42,7 @@ def check_names(request: web.Request, route: Route) -> None:
 
 
 async def body(request: web.Request, route: Route) -> dict[str, Any]:
-    """The JSON object of a call; nothing at all is an empty one."""
+    """The JSON object of a call, its fields read; nothing at all is an empty one."""
     data = await request.read()
     if not data.strip():
         return {}
@@ -61,11 +62,26 @@ async def body(request: web.Request, route: Route) -> dict[str, Any]:
         raise ApiProblem(400, "bad-json", "The content is not a JSON object", "{} will do.")
     for name, item in value.items():
         if name not in route.body:
-            known = ", ".join(route.body) or "none"
-            raise ApiProblem(400, "unknown-field", f"There is no field {name!r} here", f"Known are: {known}.")
-        if not isinstance(item, str):
-            raise ApiProblem(400, "bad-field", f"{name} must be text", f"It is {type(item).__name__}.")
+            near = difflib.get_close_matches(name, route.body, 1)
+            raise ApiProblem(
+                400,
+                "unknown-field",
+                f"There is no field {name[:60]!r} here",
+                f"Known are: {', '.join(route.body) or 'none'}.",
+                f"Did you mean {near[0]!r}?" if near else "",
+            )
+        try:
+            value[name] = fields.read(route.body[name], item)
+        except ValueError as error:
+            raise ApiProblem(
+                400, "bad-field", f"{name} cannot be that", f"It is {_shortly(item)}; {error}."
+            ) from None
     return value
+
+
+def _shortly(value: Any) -> str:
+    text = orjson.dumps(value).decode()
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def limit(request: web.Request, default: int = 100, most: int = MOST) -> int:
@@ -86,9 +102,41 @@ def cursor(request: web.Request) -> int | None:
     return int(text)
 
 
+def duration(request: web.Request, name: str, most: float) -> float:
+    """Seconds, more than 0 and no more than `most`."""
+    text = request.query.get(name, "")
+    try:
+        seconds = float(text) if text.replace(".", "", 1).isdecimal() and text.isascii() else units.parse_duration(text)
+    except ValueError:
+        raise bad(name, f"It is {text[:40]!r}; expected a duration such as 30s.") from None
+    if not seconds > 0:
+        raise bad(name, f"It is {text[:40]!r}; expected more than 0.")
+    return min(seconds, most)
+
+
+def number(request: web.Request, name: str, default: int) -> int:
+    text = request.query.get(name)
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise bad(name, f"It is {text[:40]!r}; expected a whole number.")
+    return int(text)
+
+
+def flag(request: web.Request, name: str) -> bool:
+    text = request.query.get(name, "false")
+    if text not in ("true", "false"):
+        raise bad(name, f"It is {text[:40]!r}; expected true or false.")
+    return text == "true"
+
+
 def since(request: web.Request) -> float:
     """Unix seconds; 0.0 is the beginning."""
-    text = request.query.get("since", "")
+    return moment(request.query.get("since", ""))
+
+
+def moment(text: str) -> float:
+    """Unix seconds of how far back, or of a time; 0.0 is the beginning."""
     if not text:
         return 0.0
     try:
@@ -98,10 +146,10 @@ def since(request: web.Request) -> float:
     try:
         if text.replace(".", "", 1).isdigit():
             return float(text)
-        moment = datetime.fromisoformat(text.replace(" ", "+"))  # a + that was not encoded
+        found = datetime.fromisoformat(text.replace(" ", "+"))  # a + that was not encoded
     except ValueError:
         raise bad("since", f"It is {text[:40]!r}; expected 5m, 2h, or 2026-01-05T03:07:41Z.") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 
 
 def record_filter(request: web.Request) -> Filter:

@@ -15,72 +15,29 @@ from __future__ import annotations
 
 from typing import Final
 
+import proxy.admin.events as e
 import proxy.admin.handlers as h
+import proxy.admin.operations as p
 import proxy.admin.overview as o
+from proxy.admin import acts, autoheal
+from proxy.admin.examples import (
+    APP,
+    APP_WHY,
+    EVENT,
+    FIRING,
+    GATEWAY,
+    INSTANCE,
+    OPERATION,
+    RELOAD,
+    REPLAY,
+    REQUEST,
+    RULES,
+    WHY,
+)
+from proxy.admin.fields import Field
 from proxy.admin.routing import Route
+from proxy.admin.upgrade import upgrade
 
-_INSTANCE: Final = {
-    "id": "web-7", "app": "web", "kind": "process", "address": "127.0.0.1:41233", "pid": 4211,
-    "lifecycle": "ready",         # starting warming ready draining stopping stopped backoff failed
-    "admission": "admitting",     # admitting ejected trial
-    "why": "",                    # why it is in that state, where that needs a word
-    "ejected_by": "",             # why it is ejected: probe, faults, hand
-    "failing": False,             # would be ejected but for the cap
-    "version": "3f2a91c", "started": "2026-01-05T02:49:41.120Z", "uptime_s": 1081.2, "restarts": 1,
-    "last_exit": None,            # or {"time", "words", "code", "signal", "oom", "ours", "certainty"}
-    "in_flight": 3, "slots": 100,
-    "cpu": 0.31, "memory": 181403648, "memory_limit": 536870912,     # cpu: cores, over the last seconds
-    "health": {"checked": "2026-01-05T03:07:40.000Z", "ok": True, "words": "200 in 3 ms", "fails": 0},
-    "requests": 91211, "requests_per_s": 88.4, "classes": {"2xx": 91200, "4xx": 6, "5xx": 5},
-    "faults": {"instance-exited": 5}, "bytes_in": 183000, "bytes_out": 91211000, "connects": 31, "retries": 26,
-    "response_ms": {"mean": 12.1, "p50": 9.8, "p90": 21.0, "p99": 88.2},
-    "wait_ms": {"mean": 11.0, "p50": 9.0, "p90": 20.1, "p99": 85.0},
-}  # fmt: skip
-_APP: Final = {
-    "id": "web", "state": "degraded",      # up degraded down stopped held
-    "verdict": "web is degraded: 1 of 2 ready, web-7 exited with code 3; 5 faults in the last 5 min",
-    "hosts": [], "paths": ["/"], "wanted": 2, "ready": 1, "starting": 1,
-    "in_flight": 3, "slots": 100, "waiting": 0, "oldest_wait_ms": None,
-    "requests": 91211, "requests_per_s": 88.4, "classes": {"2xx": 91200, "4xx": 6, "5xx": 5},
-    "faults": {"instance-exited": 5}, "recent_faults": {"instance-exited": 5},      # recent: the last 5 minutes
-    "bytes_in": 183000, "bytes_out": 91211000, "connects": 31, "retries": 26,
-    "response_ms": {"mean": 12.1, "p50": 9.8, "p90": 21.0, "p99": 88.2},
-    "wait_ms": {"mean": 11.0, "p50": 9.0, "p90": 20.1, "p99": 85.0},
-    "by_hand": {},                # what an operator set, where it differs from the config
-    "suspects": ["GET /crash"],
-    "instances": [_INSTANCE],
-}  # fmt: skip
-_REQUEST: Final = {
-    "id": "7f3a91016957e2dd", "time": "2026-01-05T03:07:41.120Z", "app": "web", "instance": "web-7",
-    "client": "127.0.0.1", "client_request_id": "", "trace": "", "method": "POST", "host": "example.com",
-    "target": "/api/orders", "status": 502, "fault": "instance-exited", "detail": "",
-    "bytes_in": 1912, "bytes_out": 412, "sent": 1912, "tries": 1, "reused": True, "idle_ms": 400.0,
-    "replayable": True, "tunnel": False, "worker": 1,
-    "timings": {"head_ms": 0.2, "queue_ms": 0.0, "connect_ms": 0.0, "wait_ms": 687.0, "total_ms": 689.0,
-                "own_ms": 0.3, "lag_ms": 0.1},
-    "attempts": [{"instance": "web-7", "fault": "instance-exited", "reused": True, "idle_ms": 400.0,
-                  "wait_ms": 687.0, "sent": 1912}],
-}  # fmt: skip
-_WHY: Final = {
-    "id": "7f3a91016957e2dd", "subject": "request",          # request, app
-    "title": "502 instance-exited   POST /api/orders   app web   2026-01-05T03:07:41.120Z",
-    "certainty": "certain",       # certain, very likely, likely, not known
-    "why": ["The process of web-7 ended with exit code 3 while it had this request."],
-    "cause": ["…"], "lost": ["This POST. …"], "now": ["web is up: 2 of 2 ready …"], "done": ["…"],
-    "do": ["check  triage requests --instance web-7 --fault instance-exited"], "evidence": ["try 1 of 1  web-7 …"],
-    "text": "the same as `triage why` prints it, times in UTC",
-    "request": _REQUEST,          # absent where there is none
-}  # fmt: skip
-_APP_WHY: Final = {name: value for name, value in {**_WHY, "subject": "app"}.items() if name != "request"}
-_EVENT: Final = {
-    "id": "41", "time": "2026-01-05T03:07:41.000Z", "kind": "instance-exited", "app": "web", "instance": "web-7",
-    "words": "web-7 exited with code 3 after 18 min", "data": {},
-}  # fmt: skip
-_OPERATION: Final = {
-    "id": "op-41", "act": "reload", "target": "config", "state": "done", "time": "2026-01-05T03:07:41.000Z",
-    "reason": "by hand", "steps": ["apps.web: process.instances changed"], "problems": [],
-    "changes": ["apps.web: process.instances changed"], "next_start": [],
-}  # fmt: skip
 _PAGE: Final = {"limit": "most items, 1 to 1000; default 100", "cursor": "the `next` of the page before"}
 _REQUEST_FILTERS: Final = {
     "app": "name of an app",
@@ -94,16 +51,12 @@ _REQUEST_FILTERS: Final = {
     **_PAGE,
 }
 
-_GATEWAY: Final = {
-    "version": "0.1.0", "pid": 4100, "started": "2026-01-05T01:00:00.000Z", "uptime_s": 7661.0, "draining": False,
-    "listen": ["http://127.0.0.1:8080"], "admin": "http://127.0.0.1:9900",
-    "config": {"path": "/etc/triage/config.toml", "loaded": "2026-01-05T01:00:00.000Z", "error": ""},
-    "workers": [{"id": "1", "pid": 4103, "state": "running", "connections": 64, "accepted": 91000, "tunnels": 0,
-                 "lag_ms": 0.1, "lag_max_ms": 2.3, "memory": 39000000, "shedding": "", "records_dropped": 0,
-                 "log_lost": 0, "log_error": ""}],
-    "requests_per_s": 88.4, "own_ms": 0.03, "control_lag_ms": 0.2,
-    "notices": ["the access log lost 120 lines: No space left on device"],     # what an operator should know
-}  # fmt: skip
+_ACT: Final = {
+    "reason": Field("why, for the events; default: by hand", "reason"),
+    "preview": Field('do nothing, and answer 200 with `will`, lines, and `at_stake`, a flag', "flag"),
+}
+_ENDING: Final = {**_ACT, "collect": Field("take evidence before an instance ends; default: true", "flag")}
+_LASTING: Final = {**_ACT, "for": Field('so long ("10m", or seconds); default: until it is ended by hand', "duration")}
 
 ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", "/healthz", o.healthz, "The gateway lives.", {"status": "ok"}, open=True),
@@ -118,7 +71,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         "GET", "/api/v1/status", o.status, "The whole gateway, the verdict first.",
-        {"verdict": _APP["verdict"], "state": "degraded", "gateway": _GATEWAY, "apps": [_APP]},
+        {"verdict": APP["verdict"], "state": "degraded", "gateway": GATEWAY, "apps": [APP]},
     ),
     Route(
         "GET", "/api/v1/environment", o.environment, "Versions, machine, limits of this process; secrets masked.",
@@ -134,24 +87,30 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Check a config without using it: `text`, or the file at `path`, or the present file.",
         {"ok": False, "problems": ['config.toml:44: apps.web.health.intervall: unknown key - did you mean "interval"?'],
          "warnings": [], "not_yet": []},
-        body={"text": "TOML", "path": "a path on the gateway's machine"},
+        body={"text": Field("TOML"), "path": Field("a path on the gateway's machine")},
     ),
     Route(
         "POST", "/api/v1/config/reload", o.config_reload,
         "Read the config file again and apply it. A bad file changes nothing: 422 with `problems`.",
-        _OPERATION, status=202,
-        body={"reason": "why, for the events"},
+        RELOAD, status=202, body={"reason": _ACT["reason"]},
     ),
-    Route("GET", "/api/v1/apps", h.apps, "All apps.", {"items": [_APP], "next": None}),
-    Route("GET", "/api/v1/apps/{app}", h.app, "One app.", _APP),
-    Route("GET", "/api/v1/apps/{app}/why", h.app_why, "How the app is now, and why.", _APP_WHY),
+    Route(
+        "POST", "/api/v1/upgrade", upgrade,
+        "Control, workers and launcher become the code now on disk, one after the other; instances go on.",
+        OPERATION, status=202, body=_ACT,
+    ),
+    Route("GET", "/api/v1/apps", h.apps, "All apps.", {"items": [APP], "next": None}),
+    Route("GET", "/api/v1/apps/{app}", h.app, "One app.", APP),
+    Route("GET", "/api/v1/apps/{app}/why", h.app_why, "How the app is now, and why.", APP_WHY),
     Route(
         "GET", "/api/v1/apps/{app}/instances", h.instances, "The app's instances.",
-        {"items": [_INSTANCE], "next": None},
+        {"items": [INSTANCE], "next": None},
     ),
     Route(
-        "GET", "/api/v1/apps/{app}/instances/{instance}", h.instance, "One instance, with its last lines of output.",
-        {**_INSTANCE, "last_lines": ["03:07:35.412 err  INFO export tenant=88"]},
+        "GET", "/api/v1/apps/{app}/instances/{instance}", h.instance,
+        "One instance, with its way through the lifecycle and its last lines of output.",
+        {**INSTANCE, "last_lines": ["03:07:35.412 err  INFO export tenant=88"],
+         "path": [{"time": "2026-01-05T02:49:43.240Z", "lifecycle": "ready", "why": ""}]},
     ),
     Route(
         "GET", "/api/v1/apps/{app}/instances/{instance}/logs", h.instance_logs,
@@ -165,30 +124,117 @@ ROUTES: Final[tuple[Route, ...]] = (
         {"id": "web-7", "time": "2026-01-05T03:07:35.412Z", "stacks": "Thread 1 …"},
     ),
     Route(
-        "GET", "/api/v1/requests", h.requests, "Kept requests, newest first.", {"items": [_REQUEST], "next": None},
+        "POST", "/api/v1/apps/{app}/restart", acts.of_app("restart"),
+        "Recycle each of its instances, rolling: a fresh one is ready before an old one drains.",
+        OPERATION, status=202, body=_ENDING,
+    ),
+    Route(
+        "POST", "/api/v1/apps/{app}/start", acts.of_app("start"),
+        "End a stop by hand, and try failed instances at once.", OPERATION, status=202, body=_ACT,
+    ),
+    Route(
+        "POST", "/api/v1/apps/{app}/stop", acts.of_app("stop"),
+        "Let its instances finish and end; new requests are answered 503 `stopped`.",
+        OPERATION, status=202, body=_LASTING,
+    ),
+    Route(
+        "POST", "/api/v1/apps/{app}/hold", acts.of_app("hold"),
+        "Its new requests wait in the queue, as long as queue.timeout lets them.",
+        OPERATION, status=202, body=_LASTING,
+    ),
+    Route(
+        "POST", "/api/v1/apps/{app}/release", acts.of_app("release"), "End a hold.",
+        OPERATION, status=202, body=_ACT,
+    ),
+    Route(
+        "POST", "/api/v1/apps/{app}/scale", acts.scale,
+        "How many instances, and how much each may use; the latter by a rolling recycle.",
+        OPERATION, status=202,
+        body={
+            "instances": Field("how many; kept until `auto`", "count"),
+            "auto": Field("true: as config and scaling rules say again", "flag"),
+            "memory": Field('of each instance: "1GB", bytes, or "auto" for what the config says', "size"),
+            "cpus": Field('cores of each instance, or "auto" for what the config says', "cores"),
+            **_LASTING, **_ENDING,
+        },
+    ),
+    Route(
+        "POST", "/api/v1/apps/{app}/autoheal", acts.autoheal, "Switch its rules off or on.",
+        OPERATION, status=202,
+        body={
+            "enabled": Field("false: rules only say what they would do", "flag"),
+            **_LASTING,
+        },
+    ),
+    Route(
+        "GET", "/api/v1/autoheal", autoheal.autoheal, "The rules of all apps, and how far each is from a firing.",
+        {"items": [RULES], "next": None},
+    ),
+    Route(
+        "POST", "/api/v1/autoheal/replay", autoheal.replay,
+        "Run a rule over what was recorded: when it would have fired, or how near it came.", REPLAY,
+        body={
+            "app": Field("name of an app"),
+            "rule": Field("name of one of its rules, or one that is not in the config, as an object", "rule"),
+            "since": Field('how far back ("2h"), or a time; default: 24h'),
+        },
+    ),
+    Route(
+        "GET", "/api/v1/apps/{app}/autoheal", autoheal.of_app,
+        "Its rules, how far each is from a firing, and what they did or would have done.",
+        {**RULES, "history": [FIRING], "history_problem": ""}, params={"limit": "most of the history, 1 to 200"},
+    ),
+    Route(
+        "POST", "/api/v1/apps/{app}/instances/{instance}/recycle", acts.of_instance("recycle"),
+        "Replace it by a fresh one, which is ready before it drains.", OPERATION, status=202, body=_ENDING,
+    ),
+    Route(
+        "POST", "/api/v1/apps/{app}/instances/{instance}/eject", acts.eject, "The balancer shall not pick it.",
+        OPERATION, status=202,
+        body={"force": Field("also when no other gets requests", "flag"), **_LASTING},
+    ),
+    Route(
+        "POST", "/api/v1/apps/{app}/instances/{instance}/admit", acts.of_instance("admit"),
+        "End an ejection, whoever made it.", OPERATION, status=202, body=_ACT,
+    ),
+    Route(
+        "GET", "/api/v1/requests", h.requests, "Kept requests, newest first.", {"items": [REQUEST], "next": None},
         params=_REQUEST_FILTERS,
     ),
     Route(
         "GET", "/api/v1/requests/{id}", h.request,
         "One request, by any unambiguous start of its id or by the client's own X-Request-ID. 404 names what is known.",
-        _REQUEST,
+        REQUEST,
     ),
     Route(
         "GET", "/api/v1/requests/{id}/why", h.request_why,
         "Why it ended so. `{id}` may also be `latest`: the newest request that ended in a 5xx of ours or the app's.",
-        _WHY,
+        WHY,
     ),
     Route(
-        "GET", "/api/v1/events", h.events, "What happened, newest first; with `app` or `kind` a part of it.",
-        {"items": [_EVENT], "next": None},
-        params={"since": _REQUEST_FILTERS["since"], "app": "name of an app", "kind": "kind of event", **_PAGE},
+        "GET", "/api/v1/events", e.events,
+        "What happened, newest first. With `follow=true` as it happens, as server-sent events (`event`, and `dropped` "
+        "where some were lost); Last-Event-ID goes on after that one.",
+        {"items": [EVENT], "next": None},
+        params={
+            "since": _REQUEST_FILTERS["since"], "app": "name of an app", "instance": "name of an instance",
+            "kind": "kind of event", "follow": "true: go on without end", **_PAGE,
+        },
     ),
     Route(
         "GET", "/api/v1/metrics", o.metrics, "Every metric of /metrics, with unit and meaning.",
         {"items": [{"id": "triage_requests_total", "type": "counter", "unit": "requests", "meaning": "…",
                     "labels": ["app", "instance", "class"]}], "next": None},
     ),
-    Route("GET", "/api/v1/operations", o.operations, "Acts, newest first.", {"items": [_OPERATION], "next": None}),
-    Route("GET", "/api/v1/operations/{id}", o.operation, "One act.", _OPERATION),
+    Route(
+        "GET", "/api/v1/operations", p.operations, "Acts, newest first: those under way and those that ended.",
+        {"items": [OPERATION], "next": None},
+        params={"app": "name of an app", "running": "true: only those under way", **_PAGE},
+    ),
+    Route(
+        "GET", "/api/v1/operations/{id}", p.operation,
+        "One act. With `wait` the answer comes as soon as there is another step, or it has ended.", OPERATION,
+        params={"wait": 'at most so long: "30s", 60 s at most', "seen": "`told` of the answer before; default: all"},
+    ),
     Route("GET", "/api/v1/openapi.json", o.openapi, "This table, as OpenAPI 3.1.", {"openapi": "3.1.0"}),
 )  # fmt: skip

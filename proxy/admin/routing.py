@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+
+from proxy.admin.fields import Field
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -15,7 +17,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Route:
     """One method of one path.
 
-    `params` are all the query parameters it takes, `body` all the fields of its JSON content, each with a sentence;
+    `params` are all the query parameters it takes, each with a sentence, `body` all the fields of its JSON content;
     anything else in a call is refused with 400. `example` is an answer, shortened.
     """
 
@@ -24,8 +26,8 @@ class Route:
     handler: Handler
     summary: str
     example: Any
-    params: dict[str, str] = field(default_factory=dict)
-    body: dict[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    body: Mapping[str, Field] = field(default_factory=dict)
     status: int = 200
     open: bool = False  # no token needed
     content: str = "application/json"

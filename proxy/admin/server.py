@@ -10,7 +10,6 @@ import asyncio
 import os
 import socket
 import traceback
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,7 +20,7 @@ from aiohttp.typedefs import Handler
 from proxy import __version__
 from proxy.admin import guard, query
 from proxy.admin.errors import ApiProblem
-from proxy.admin.keys import GATEWAY, LISTENING, OPERATIONS, TABLE
+from proxy.admin.keys import FOLLOWING, GATEWAY, LISTENING, REPLAYING, TABLE, WAITING
 from proxy.admin.routes import ROUTES
 
 if TYPE_CHECKING:
@@ -93,8 +92,6 @@ def application(gateway: Gateway, token: str, listening: list[str]) -> web.Appli
                 type(error).__name__,
                 "Please report it with the traceback in Triage's own log.",
             ).response()
-        for name, value in _HEADERS.items():
-            answer.headers.setdefault(name, value)
         return answer
 
     async def _checked(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -103,7 +100,7 @@ def application(gateway: Gateway, token: str, listening: list[str]) -> web.Appli
         method = "GET" if request.method == "HEAD" else request.method
         route = by_handler.get((method, path))
         is_open = route is not None and (route.open or (route.path == "/metrics" and gateway.config.admin.metrics))
-        checks.check(request, open=is_open)
+        request["way"] = checks.check(request, open=is_open)
         if route is None:
             raise _no_route(request, path)
         query.check_names(request, route)
@@ -115,13 +112,29 @@ def application(gateway: Gateway, token: str, listening: list[str]) -> web.Appli
     app[GATEWAY] = gateway
     app[TABLE] = ROUTES
     app[LISTENING] = listening
-    app[OPERATIONS] = deque(maxlen=100)
+    app[WAITING] = {}
+    app[FOLLOWING] = {}
+    app[REPLAYING] = asyncio.Lock()
+    app.on_response_prepare.append(_protect)
+    app.on_shutdown.append(_let_go)
     for route in ROUTES:
         if route.method == "GET":
             app.router.add_get(route.path, route.handler)
         else:
             app.router.add_route(route.method, route.path, route.handler)
     return app
+
+
+async def _protect(request: web.Request, answer: web.StreamResponse) -> None:
+    for name, value in _HEADERS.items():
+        answer.headers.setdefault(name, value)
+
+
+async def _let_go(app: web.Application) -> None:
+    """Calls that wait for news are cut: who made them asks the next control, and goes on where it was."""
+    for task in [*app[WAITING], *app[FOLLOWING]]:
+        if task is not None:
+            task.cancel()
 
 
 def _no_route(request: web.Request, path: str) -> ApiProblem:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy import units
-from proxy.control.state import Admission, AppState, Lifecycle
+from proxy.control.state import Admission, AppState, InstanceState, Lifecycle
 from proxy.faults import FAULTS, Origin
 
 LOOK_BACK: Final = 300.0
@@ -62,8 +62,16 @@ def _reasons(app: AppState) -> list[str]:
                 said.append(f"{instance.name} fails its checks but is the last, so it still serves")
         elif instance.lifecycle not in (Lifecycle.DRAINING, Lifecycle.STOPPING, Lifecycle.STOPPED):
             reason = f": {instance.why}" if instance.why else ""
-            said.append(f"{instance.name} is {instance.lifecycle}{reason}")
+            said.append(f"{instance.name} is {instance.lifecycle}{reason}{_after(instance)}")
     return said
+
+
+def _after(instance: InstanceState) -> str:
+    """How the one that it replaces ended, when nobody here wanted that."""
+    last = instance.last_exit
+    if last is None or last.ours or not last.name or last.words in instance.why:
+        return ""
+    return f", after {last.name} ended: {last.words}"
 
 
 def _faults(recent: Mapping[str, int]) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from proxy.admin import verdict
+from proxy.admin import mending, verdict
+from proxy.admin.times import iso as iso
+from proxy.admin.times import millis as millis
 from proxy.admin.verdict import Verdict
 from proxy.control.counters import Counters, Summaries, Summary
+from proxy.control.operations import Operation
 from proxy.control.state import AppState, Event, Exit, InstanceState, WorkerState
 from proxy.link.board import Board
 from proxy.link.messages import Attempt, Record
@@ -17,27 +19,23 @@ from proxy.link.messages import Attempt, Record
 _TIMINGS = ("head", "queue", "connect", "tls", "wait", "body", "total", "own", "lag")
 
 
-def iso(at: float) -> str | None:
-    """UTC with milliseconds; None for 0.0, which means never."""
-    if not at:
-        return None
-    moment = datetime.fromtimestamp(at, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
-
-
-def millis(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 3)
-
-
 class Look:
     """What is needed to show apps, of one moment."""
 
-    def __init__(self, counters: Counters, board: Board | None, sums: Summaries) -> None:
+    def __init__(
+        self, counters: Counters, board: Board | None, sums: Summaries, running: Sequence[Operation] = ()
+    ) -> None:
         self.counters = counters
         self.board = board
         self.sums = sums
         self.now = time.time()
         self.clock = time.monotonic()
+        self.running = running
+        self._under_way = {(one.app, name): one for one in running for name in (*one.targets, one.instance)}
+
+    def operation(self, state: InstanceState) -> Operation | None:
+        """What is under way with an instance."""
+        return self._under_way.get((state.app, state.name))
 
     def verdict(self, app: AppState) -> Verdict:
         recent = self.counters.recent.by_fault(app.name, self.now - verdict.LOOK_BACK)
@@ -76,7 +74,10 @@ def app(look: Look, state: AppState, instances: list[dict[str, Any]]) -> dict[st
         "oldest_wait_ms": millis(oldest),
         **_counts(look.sums.app(state.name)),
         "recent_faults": look.counters.recent.by_fault(state.name, look.now - verdict.LOOK_BACK),
-        "by_hand": {"state": state.state} if state.state != "up" else {},
+        "version": state.version,
+        "by_hand": mending.by_hand(state),
+        "scaled": state.scaled,
+        "operations": [mending.brief(one) for one in look.running if one.app == state.name],
         "suspects": [f"{one.method} {one.path}" for one in state.suspects],
         "instances": instances,
     }
@@ -85,6 +86,7 @@ def app(look: Look, state: AppState, instances: list[dict[str, Any]]) -> dict[st
 def instance(look: Look, parent: AppState, state: InstanceState) -> dict[str, Any]:
     process = parent.config.process
     probe = state.probe
+    operation = look.operation(state)
     uptime = look.clock - state.started if state.started and state.pid else None
     limit = parent.config.max_inflight
     return {
@@ -107,7 +109,12 @@ def instance(look: Look, parent: AppState, state: InstanceState) -> dict[str, An
         "slots": limit if isinstance(limit, int) else 0,
         "cpu": round(state.usage.cpu, 3) if state.usage is not None else None,
         "memory": state.usage.rss if state.usage is not None else None,
-        "memory_limit": process.memory if process is not None else None,
+        "memory_limit": state.memory_limit or (process.memory if process is not None else None),
+        "cpu_limit": state.cpu_limit or (process.cpus if process is not None else None),
+        "limited_by": state.limited_by,
+        "limits_why": state.limits_why,
+        "operation": mending.brief(operation) if operation is not None else None,
+        "by_hand": mending.of_instance(parent, state.name),
         "processes": state.usage.processes if state.usage is not None else None,
         "threads": state.usage.threads if state.usage is not None else None,
         "descriptors": state.usage.descriptors if state.usage is not None else None,
@@ -163,6 +170,7 @@ def worker(state: WorkerState) -> dict[str, Any]:
         "state": state.state,
         "why": state.why,
         "restarts": state.restarts,
+        "release": state.release,
         "table": state.acked,
     }
     return shown | {

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import http.client
 import socket
-from typing import Any, Final
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
 import orjson
@@ -39,6 +40,14 @@ class ApiError(Exception):
         problems = self.document.get("problems") or []
         said = [self.title, self.detail, *(str(problem) for problem in problems), self.hint]
         return [line for line in dict.fromkeys(said) if line]
+
+
+class Message(NamedTuple):
+    """One of a stream. `id` is that of the last one that had one; without data it only says how far the stream is."""
+
+    id: str
+    kind: str
+    data: Any
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -119,6 +128,28 @@ class Gateway:
             raise NotThere(f"{str(error) or type(error).__name__}") from None
         return self._read(answer.status, answer.getheader("Content-Type") or "", data)
 
+    def stream(self, path: str, /, last: str = "", **query: Any) -> Iterator[Message]:
+        """Server-sent events, from after the one with the id `last`; ApiError if refused, NotThere when it ends."""
+        query = {name: value for name, value in query.items() if value is not None}
+        headers = {"Accept": "text/event-stream"}
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
+        if last:
+            headers["Last-Event-ID"] = last
+        try:
+            self._connection.request("GET", f"{PREFIX}{path}?{urlencode(query)}", headers=headers)
+            answer = self._connection.getresponse()
+            kind = answer.getheader("Content-Type") or ""
+            if answer.status != 200 or "event-stream" not in kind:
+                self._read(answer.status, kind, answer.read())
+                raise ApiError(answer.status, f"{self.address} does not stream", f"content type {kind or 'none'}")
+            yield from messages(answer)
+        except (OSError, http.client.HTTPException) as error:
+            raise NotThere(f"{str(error) or type(error).__name__}") from None
+        finally:
+            self._connection.close()
+        raise NotThere("the stream ended")
+
     def _read(self, status: int, kind: str, data: bytes) -> Any:
         document: Any = None
         if "json" in kind:
@@ -140,6 +171,23 @@ class Gateway:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def messages(lines: Iterable[bytes]) -> Iterator[Message]:
+    """Of a stream's lines, as the WHATWG's "server-sent events" has them; comments are left out."""
+    id, kind, data = "", "message", ""
+    for raw in lines:
+        name, _, value = raw.decode("utf-8", "replace").rstrip("\r\n").partition(":")
+        value = value.removeprefix(" ")
+        if name == "id":
+            id = value
+        elif name == "event":
+            kind = value
+        elif name == "data":
+            data += value
+        elif not name and not value:
+            yield Message(id, kind, orjson.loads(data) if data else None)
+            kind, data = "message", ""
 
 
 def connection(address: str, timeout: float) -> http.client.HTTPConnection:

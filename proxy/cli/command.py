@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from proxy import __version__
+from proxy.cli import acts
+from proxy.cli.autoheal import autoheal
 from proxy.cli.check import check
+from proxy.cli.events import events
 from proxy.cli.group import FAILED, Verbs, fail, json_option
 from proxy.cli.observe import reload, requests, status, why
+from proxy.cli.operations import operations
+from proxy.cli.upgrade import upgrade
 
 if TYPE_CHECKING:
     from proxy.cli.start import Prepared
@@ -97,5 +102,9 @@ def begin(
     raise SystemExit(FAILED)
 
 
-for verb in (check, reload, status, requests, why):
+for verb in (
+    check, reload, upgrade, status, requests, events, operations, why,
+    acts.restart, acts.recycle, acts.eject, acts.admit, acts.start, acts.stop, acts.scale, acts.hold, acts.release,
+    autoheal,
+):  # fmt: skip
     triage.add_command(verb)

@@ -23,7 +23,7 @@ NO_GATEWAY: Final = 3
 
 SECTIONS: Final = {
     "run": ("serve", "run", "check", "reload", "upgrade"),
-    "observe": ("status", "top", "requests", "events", "logs", "incidents", "metrics", "open"),
+    "observe": ("status", "top", "requests", "events", "operations", "logs", "incidents", "metrics", "open"),
     "collect and analyze": ("why", "diagnose", "sessions", "report"),
     "mitigate": (
         "restart", "recycle", "eject", "admit", "start", "stop", "scale", "hold", "release", "autoheal",

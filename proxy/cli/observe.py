@@ -75,7 +75,7 @@ def ask_why(gateway: Gateway, what: str) -> Any:
 
 
 @click.command()
-@click.option("--reason", metavar="TEXT", help="Why, for the events.")
+@click.option("--note", "--reason", "reason", metavar="TEXT", help="Why, for the events.")
 @gateway_options
 def reload(url: str, token: str, config: str, as_json: bool, reason: str | None) -> None:
     """Read the config again and apply it; a bad file changes nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import click
@@ -24,6 +25,8 @@ COLUMNS = (
     Column("why", flexible=True),
 )
 
+LAST_WORDS = 3  # lines of one that does not start
+
 
 def print_status(status: dict[str, Any]) -> None:
     show.headline(status["verdict"], status.get("state", ""))
@@ -38,6 +41,10 @@ def print_app(app: dict[str, Any]) -> None:
     show.headline(app_line(app), app["state"])
     if app["instances"]:
         show.table(COLUMNS, [instance_row(instance) for instance in app["instances"]])
+    print_last_words(app)
+    print_limits(app)
+    print_notes(app)
+    print_mending(app)
 
 
 def app_line(app: dict[str, Any]) -> str:
@@ -53,10 +60,82 @@ def app_line(app: dict[str, Any]) -> str:
     if app.get("waiting"):
         oldest = app.get("oldest_wait_ms")
         parts.append(f"{app['waiting']} waiting" + (f", the oldest for {show.ms(oldest)}" if oldest else ""))
-    parts += [f"by hand: {key} {value}" for key, value in (app.get("by_hand") or {}).items()]
     if app.get("suspects"):
         parts.append(f"suspects: {', '.join(app['suspects'])}")
     return "  ".join(map(str, parts))
+
+
+def print_last_words(app: dict[str, Any]) -> None:
+    """Of those that do not start: what they printed before they ended."""
+    for instance in app["instances"]:
+        last = instance.get("last_exit") or {}
+        if instance["lifecycle"] in ("backoff", "failed") and last.get("last_lines"):
+            note(f"{instance['id']} ended: {last['words']}. It printed last:")
+            for line in last["last_lines"][-LAST_WORDS:]:
+                note(f"  {line}")
+
+
+def print_limits(app: dict[str, Any]) -> None:
+    """How memory and CPU of its instances are limited, each way once."""
+    found = {}
+    for one in app["instances"]:
+        limits = [f"memory {units.size(one['memory_limit'])}"] if one.get("memory_limit") else []
+        limits += [f"{one['cpu_limit']:g} core{'' if one['cpu_limit'] == 1 else 's'}"] if one.get("cpu_limit") else []
+        if limits:
+            why = f" ({one['limits_why']})" if one.get("limits_why") else ""
+            found[f"{', '.join(limits)}: {one.get('limited_by') or 'not in force yet'}{why}"] = True
+    for said in found:
+        note(f"limits     {said}")
+
+
+def print_notes(app: dict[str, Any]) -> None:
+    """What differs from the config, and what is under way."""
+    for key, one in (app.get("by_hand") or {}).items():
+        note(f"by hand    {setting(key, one)}")
+    for one in app.get("operations") or []:
+        last = f": {one['last']}" if one.get("last") else ""
+        began = show.clock(one["time"])
+        note(f"under way  {one['id']} {one['act']} of {one['target']}, {one['by']}, since {began}{last}")
+
+
+def print_mending(app: dict[str, Any]) -> None:
+    """Rules that act, are kept from acting, or are close to it; what scaling waits for."""
+    rules = app.get("autoheal") or {}
+    for one in rules.get("acting") or []:
+        note(f"autoheal   {one['rule']}: {one['why']}")
+    held = rules.get("suppressed") or []
+    for one in held:
+        until = f" until {show.clock(one['until'])}" if one.get("until") else ""
+        note(f"autoheal   {one['rule']} is suppressed{until}: {one['why']}")
+    near = rules.get("nearest")
+    if near and near["rule"] not in [one["rule"] for one in (*held, *(rules.get("acting") or []))]:
+        on = f"{near['instance']}: " if near["instance"] else ""
+        note(f"autoheal   {near['rule']} is near: {on}{near['distance']}")
+    scaler = app.get("scaler")
+    if scaler:
+        note(f"scaling    {scaler['count']} of {scaler['min']} to {scaler['max']}: {scaler['words']}")
+
+
+def setting(key: str, one: dict[str, Any]) -> str:
+    """ "count 3, until 04:00:00 +01:00, set 03:07:41 +01:00: a sale" """
+    value = one["value"]
+    if key.startswith("ejected "):
+        said = key
+    elif key == "memory":
+        said = f"memory {units.size(value)}"
+    else:
+        said = f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+    until = f", until {show.clock(one['until'])}" if one.get("until") else ""
+    why = f": {one['why']}" if one.get("why") and one["why"] != one["by"] else ""
+    return f"{said}{until}, set {show.clock(one['time'])}{why}"
+
+
+def note(text: str) -> None:
+    """On a terminal folded, so that what belongs together stands together."""
+    said = show.clean(f"  {text}")
+    if show.on_terminal():
+        said = "\n".join(textwrap.wrap(said, show.width(), subsequent_indent=" " * 13, drop_whitespace=True))
+    click.echo(said)
 
 
 def instance_row(instance: dict[str, Any]) -> list[str]:

@@ -44,5 +44,5 @@ from proxy.config.schema import Keep as Keep
 from proxy.config.schema import Notify as Notify
 from proxy.config.schema import Process as Process
 from proxy.config.schema import Scale as Scale
-from proxy.config.write import masked as masked
 from proxy.config.write import shown as shown
+from proxy.masking import masked as masked

@@ -67,7 +67,9 @@ class Condition(Struct, frozen=True, forbid_unknown_fields=True, rename={"for_":
         tuple[tuple[int, int], ...], _says('`status`: `"500-599"`, `">=500"`, or a list', "statuses")
     ] = ()
     names: Annotated[tuple[Annotated[str, _says("", "fault")], ...], _says("`fault`: names of faults")] = ()
-    files: Annotated[tuple[Annotated[str, _says("", "glob")], ...], _says("`changed`: these files")] = ()
+    files: Annotated[
+        tuple[Annotated[str, _says("", "glob")], ...], _says("`changed`: these files, relative to `cwd`")
+    ] = ()
     cron: Annotated[str | None, _says("`schedule`: minute, hour, day, month, weekday", "cron")] = None
 
 

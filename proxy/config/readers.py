@@ -7,7 +7,6 @@ Longer than most: one short function for each kind, and the table of them at the
 
 from __future__ import annotations
 
-import glob
 import ipaddress
 import os
 import pwd
@@ -124,7 +123,8 @@ def folder(value: Any, place: Place, extra: Extra) -> str:
 
 
 def pattern_of_files(value: Any, place: Place, extra: Extra) -> str:
-    return os.path.normpath(os.path.join(glob.escape(place.folder), text(value, 'a pattern such as "*.py"')))
+    """As it is: relative to the app's `cwd`, which is read elsewhere."""
+    return os.path.normpath(text(value, 'a pattern such as "*.py"'))
 
 
 def listen(value: Any, place: Place, extra: Extra) -> Listen:

@@ -10,23 +10,19 @@ from typing import Final
 from proxy import units
 from proxy.config.schema import AddressTLS, App, Config, Keep
 
-_PROCESS: Final = ("watch", "cpus", "memory", "logs")
-
 
 def not_yet(config: Config) -> list[str]:
     """Keys that are set, checked, and not acted on by this version."""
     found = []
     for name, app in config.apps.items():
-        found += [f"apps.{name}.{key}" for key in ("autoheal", "scale", "recycle") if getattr(app, key)]
-        found += [
-            f"apps.{name}.process.{key}" for key in _PROCESS if app.process and getattr(app.process, key)
-        ]
+        if app.process and app.process.logs:
+            found.append(f"apps.{name}.process.logs")
     if config.admin.console:
         found.append("admin.console")
     default = Keep()
     found += [
         f"keep.{key}"
-        for key in ("requests", "incidents", "sessions", "store", "whole")
+        for key in ("requests", "incidents", "whole")
         if getattr(config.keep, key) != getattr(default, key)
     ]
     found += [key for key in ("alerts", "notify") if getattr(config, key)]

@@ -259,11 +259,11 @@ class Process(Struct, frozen=True, forbid_unknown_fields=True):
     cpus: Annotated[float | None, within(0.01, 4096), about("cores per instance, likewise", "1.0")] = None
     watch: Annotated[
         tuple[Annotated[str, kind("glob")], ...],
-        about("recycle, rolling, when these files change", '["*.py"]'),
+        about("recycle, rolling, when these files change; relative to `cwd`", '["*.py"]'),
     ] = ()
     logs: Annotated[
         tuple[Annotated[str, kind("glob")], ...],
-        about("the app's own log files, followed like its output", '["log/*.log"]'),
+        about("the app's own log files, followed like its output; relative to `cwd`", '["log/*.log"]'),
     ] = ()
     version: Annotated[
         str | None,

@@ -10,21 +10,11 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from proxy import units
+from proxy import masking, units
 from proxy.config.conditions import AMOUNTS, Condition, Step
 from proxy.config.listen import Listen
 from proxy.config.schema import Config
 from proxy.config.walk import Spec, spec_of
-
-MASK: Final = "***"
-
-_SECRET: Final = re.compile(
-    r"PASS|PWD|TOKEN|SECRET|KEY|DSN|CREDENTIAL|AUTH|PRIVATE|COOKIE|SIGNATURE|SALT|CERT", re.IGNORECASE
-)
-_IN_URL: Final = re.compile(
-    r"([A-Za-z][A-Za-z0-9+.-]*://)([^\s/?#@:]*):([^\s/?#]*)@|([A-Za-z][A-Za-z0-9+.-]*://)[^\s/?#@:]{16,}@"
-)
-_OPTION: Final = re.compile(r"(--?[A-Za-z0-9_-]+|[A-Za-z0-9_]+)=(.*)", re.DOTALL)
 
 
 def shown(config: Config) -> dict[str, Any]:
@@ -32,45 +22,21 @@ def shown(config: Config) -> dict[str, Any]:
     tables: dict[str, Any] = plain(config)
     for app in tables["apps"].values():
         if process := app["process"]:
-            process["env"] = {name: masked(name, value) for name, value in process["env"].items()}
-            process["command"] = quoted(_masked_arguments(shlex.split(process["command"])))
+            process["env"] = {name: masking.masked(name, value) for name, value in process["env"].items()}
+            process["command"] = quoted(masking.arguments(shlex.split(process["command"])))
         if app["recycle"]:
-            app["recycle"]["command"] = _masked_arguments(app["recycle"]["command"])
+            app["recycle"]["command"] = masking.arguments(app["recycle"]["command"])
         for rule in app["autoheal"]:
             for step in rule["then"]:
                 if isinstance(step, dict) and "run" in step:
-                    step["run"] = _masked_arguments(step["run"])
+                    step["run"] = masking.arguments(step["run"])
     for notify in tables["notify"].values():
         for way in ("webhook", "slack"):  # such an address is itself the credential
             if notify[way]:
-                notify[way] = re.sub(r"(https?://)(?:[^/?#]*@)?([^/?#]*).*", rf"\1\2/{MASK}", notify[way])
+                notify[way] = re.sub(r"(https?://)(?:[^/?#]*@)?([^/?#]*).*", rf"\1\2/{masking.MASK}", notify[way])
         if notify["command"]:
-            notify["command"] = _masked_arguments(notify["command"])
+            notify["command"] = masking.arguments(notify["command"])
     return tables
-
-
-def masked(name: str, value: str) -> str:
-    """The value of a variable, unless its name looks secret; a password within a URL is masked alone."""
-    if value and _SECRET.search(name):
-        return MASK
-    return _IN_URL.sub(
-        lambda match: f"{match[1]}{match[2]}:{MASK}@" if match[1] else f"{match[4]}{MASK}@", value
-    )
-
-
-def _masked_arguments(arguments: list[str]) -> list[str]:
-    out: list[str] = []
-    secret = False  # the argument is the value of the option before it
-    for argument in arguments:
-        option = _OPTION.fullmatch(argument)
-        if secret and not argument.startswith("-"):
-            out.append(MASK)
-        elif option and _SECRET.search(option[1]):
-            out.append(f"{option[1]}={MASK}")
-        else:
-            out.append(masked("", argument))
-        secret = argument.startswith("-") and not option and bool(_SECRET.search(argument))
-    return out
 
 
 def plain(value: Any, spec: Spec | None = None) -> Any:

@@ -66,10 +66,11 @@ class AddressRunner(Runner):
                 self.step(Event.DRAIN, state.stop_reason)
                 break
             await self._look()
-            quick = state.admission is Admission.EJECTED and state.probe is not None and state.probe.refused
+            refused = state.probe is not None and state.probe.refused
+            quick = state.admission is Admission.EJECTED and (refused or state.ejection.by == "recycle")
             await self.first(min(AGAIN, self.interval()) if quick else self.interval())
         if self.is_in(Lifecycle.DRAINING):
-            await self.drain(30.0)
+            await self.drain(self.owner.drain_limit(state))
             self.step(Event.IDLE, state.stop_reason)
         if self.is_in(Lifecycle.STOPPING):
             self.step(Event.ENDED, state.stop_reason)

@@ -6,14 +6,17 @@ processes. Without a ledger (`fresh`) an instance that runs is probed again befo
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 from proxy.config import App as AppConfig
 from proxy.config import Process
+from proxy.control.evidence import KIND
 from proxy.control.gateway import Gateway
 from proxy.control.launcher import Refused
 from proxy.control.ledger import Known
 from proxy.control.ports import LOOPBACK
+from proxy.control.process import ProcessRunner
 from proxy.control.state import AppState, InstanceState, Lifecycle
 from proxy.control.supervisor import Pool
 from proxy.link.spawn import ChildState, ExitRecord, State
@@ -26,10 +29,12 @@ async def adopt(gateway: Gateway, state: State, known: Known) -> int:
     children = {child["name"]: child for child in state["children"] if child["kind"] == "instance"}
     exits = {record["name"]: record for record in state["exits"] if record["kind"] == "instance"}
     for name in gateway.config.apps:
-        row = known.apps.get(name, {}).get("row", -1)
-        pool = gateway.add_app(name, row)
-        pool.app.state = known.apps.get(name, {}).get("state", "up")
-        pool.app.version = known.apps.get(name, {}).get("version", "")
+        before = known.apps.get(name, {})
+        pool = gateway.add_app(name, before.get("row", -1))
+        pool.app.version = before.get("version", "")
+        pool.app.gap = before.get("gap", 0.0)
+        pool.app.scaled = before.get("scaled")
+        pool.app.not_replaced = before.get("not_replaced", "")
         pool.app.suspects = known.suspects.get(name, [])
         pool.app.ended.extend(known.ended.get(name, ()))
     adopted = 0
@@ -48,10 +53,17 @@ async def adopt(gateway: Gateway, state: State, known: Known) -> int:
     for pool in (*gateway.pools.values(), *gateway.leaving):
         for name in pool.app.instances:
             _at_least(gateway, name)
+    pools = (*gateway.pools.values(), *gateway.leaving)
+    runners = [one for pool in pools for one in pool.runners.values() if isinstance(one, ProcessRunner)]
+    await asyncio.to_thread(gateway.shared.limits.adopt, [(one.state.name, one.process) for one in runners])
     for record in state["exits"]:
         gateway.on_exit(record)
+    for app in gateway.apps.values():
+        gateway.scaler.settle(app)
     for pool in (*gateway.pools.values(), *gateway.leaving):
         pool.begin()
+    await gateway.evidence.end_leftovers([child["name"] for child in state["children"] if child["kind"] == KIND])
+    gateway.mender.resume()
     return adopted
 
 

@@ -1,7 +1,8 @@
 """What is started for an instance: arguments, environment, and the place where it shall listen.
 
-PYTHONUNBUFFERED is set unless the app's environment says otherwise: Python buffers whole blocks when its output is a
-pipe, and the last words of a killed app would be lost with the buffer.
+Two variables are set unless the app's environment says otherwise. PYTHONUNBUFFERED: Python buffers whole blocks when
+its output is a pipe, and the last words of a killed app would be lost with the buffer. PYTHONFAULTHANDLER: an app that
+does not end when it is told to writes the stacks of its threads before it is killed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def arguments(process: Process, name: str, port: int, path: str) -> list[str]:
 
 def environment(process: Process, inherited: Mapping[str, str], name: str, port: int, path: str) -> dict[str, str]:
     """The whole environment of an instance. Its place wins over anything inherited: it must listen there."""
-    env = {"PYTHONUNBUFFERED": "1"} | inherited_environment(process, inherited) | {"TRIAGE_INSTANCE": name}
+    preset = {"PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1"}
+    env = preset | inherited_environment(process, inherited) | {"TRIAGE_INSTANCE": name}
     if port:
         env["PORT"] = str(port)
     if path:

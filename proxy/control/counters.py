@@ -23,6 +23,8 @@ GONE: Final = "(gone)"
 """Stands for the instances of an app that are gone."""
 SECONDS: Final = 900
 RATE_SECONDS: Final = 60
+WATCHED: Final = 1000
+"""Watches whose counts are kept of what ended, per instance: rules that come and go for ever leave no more."""
 CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx", "none")
 ALL: Final = "*"
 """In place of an instance's name: the app as a whole."""
@@ -41,8 +43,10 @@ def plus(one: Row, other: Row, sign: int = 1) -> Row:
     for into, add in ((total, other.total), (wait, other.wait)):
         for index, count in add.items():
             into[index] = into.get(index, 0) + sign * count
-    for name, count in other.faults.items():
-        faults[name] = faults.get(name, 0) + sign * count
+    watched = dict(one.watched)
+    for counts, more in ((faults, other.faults), (watched, other.watched)):
+        for name, count in more.items():
+            counts[name] = max(0, counts.get(name, 0) + sign * count)
     return Row(
         one.app,
         one.instance,
@@ -58,7 +62,13 @@ def plus(one: Row, other: Row, sign: int = 1) -> Row:
         wait,
         one.wait_sum + sign * other.wait_sum,
         one.own_sum + sign * other.own_sum,
+        watched,
     )
+
+
+def _add(into: dict[str, int], counts: Mapping[str, int]) -> None:
+    for name, count in counts.items():
+        into[name] = into.get(name, 0) + count
 
 
 @dataclass(slots=True)
@@ -77,6 +87,7 @@ class Summary:
     wait: dict[int, int] = field(default_factory=dict)
     wait_sum: float = 0.0
     own_sum: float = 0.0
+    watched: dict[str, int] = field(default_factory=dict)
     per_second: float = 0.0
     _response: dict[str, float | None] | None = None
     _waits: dict[str, float | None] | None = None
@@ -112,8 +123,8 @@ def summarize(rows: Iterable[Row]) -> Summary:
         found.requests += row.requests
         for index, count in enumerate(row.classes):
             classes[index] += count
-        for name, count in row.faults.items():
-            found.faults[name] = found.faults.get(name, 0) + count
+        _add(found.faults, row.faults)
+        _add(found.watched, row.watched)
         found.bytes_in += row.bytes_in
         found.bytes_out += row.bytes_out
         found.connects += row.connects
@@ -375,7 +386,9 @@ class Counters:
             self._add_base(key, row)
 
     def _add_base(self, key: Key, row: Row) -> None:
-        self._base[key] = plus(self._base.get(key) or empty(*key), row)
+        total = self._base[key] = plus(self._base.get(key) or empty(*key), row)
+        while len(total.watched) > WATCHED:
+            del total.watched[next(iter(total.watched))]
 
     def snapshot(self, now: float | None = None, seconds: int = 5) -> Snapshot:
         """Of this moment; rates are over the last whole `seconds`."""
@@ -390,6 +403,51 @@ class Counters:
             if rate.last > last - seconds:
                 rates[key] = rate.between(last - seconds + 1, last) / seconds
         return Snapshot(rows, rates)
+
+    def watched(self, app: str, instance: str = ALL) -> dict[str, int]:
+        """By `Watch.key`, what all workers have counted: of an instance, "" for what reached none; ALL for the whole
+        app, instances that are gone included. Only grows. A microsecond for an instance; ALL looks at every row once.
+        """
+        found: dict[str, int] = {}
+        for rows in (self._base, *(worker.rows for worker in self._workers.values())):
+            if instance != ALL:
+                row = rows.get((app, instance))
+                if row is not None:
+                    _add(found, row.watched)
+                continue
+            for key, row in rows.items():
+                if row.watched and key[0] == app:
+                    _add(found, row.watched)
+        return found
+
+    def oldest_wait(self, app: str, instance: str = ALL) -> float:
+        """Seconds that the oldest request, sent whole, had waited for its response head when its worker last spoke; of
+        an instance or, ALL, of the app. 0.0: none for over a second. A worker speaks twice a second; one that is silent
+        adds nothing.
+        """
+        longest = 0.0
+        for stats in self.stats.values():
+            waits = stats.oldest.get(app)
+            if waits:
+                since = min(waits.values()) if instance == ALL else waits.get(instance, stats.at)
+                longest = max(longest, stats.at - since)
+        return longest
+
+    def heard(self, app: str, instance: str) -> float:
+        """When content last came from it, of those for which `oldest_wait` tells something; monotonic, 0.0: never."""
+        return max((stats.heard.get(app, {}).get(instance, 0.0) for stats in self.stats.values()), default=0.0)
+
+    def by_instance(self) -> dict[Key, list[Row]]:
+        """The rows of this moment; they are replaced when they change, never written to."""
+        rows: dict[Key, list[Row]] = {key: [row] for key, row in self._base.items()}
+        for worker in self._workers.values():
+            for key, row in worker.rows.items():
+                found = rows.get(key)
+                if found is None:
+                    rows[key] = [row]
+                else:
+                    found.append(row)
+        return rows
 
     def requests(self, app: str, seconds: int, now: float | None = None) -> int:
         """Of an app in the last `seconds` (60 at most)."""

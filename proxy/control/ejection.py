@@ -7,8 +7,9 @@ Always true:
   - an ejected instance's lifecycle stays `ready`;
   - `_out` holds the watches that are ejected, so that news of one of a thousand costs the same as of one of four;
   - not more than `max_ejected` of the ready instances are ejected, a lone one never, unless it cannot be connected
-    to: what stays for that reason is `failing`;
-  - an ejection by probes ends by a passed probe, one by faults by a good answer in its trial.
+    to: what stays for that reason is `failing`. A hand is not bound by that, but what it ejected counts;
+  - an ejection by probes ends by a passed probe, one by faults by a good answer in its trial, one by hand by hand or
+    with its time, one for a recycle when that says so.
 
 Durations double from `first` to `max` (Envoy's outlier detection: base_ejection_time × count), with jitter so that
 instances ejected together do not come back together.
@@ -22,11 +23,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from proxy.control.state import Admission
+from proxy.control.state import Admission, Ejection
 
 FORGET: Final = 60.0
 """Seconds of good behaviour that take one ejection off the count."""
 JITTER: Final = 0.1
+HELD_OUT: Final = ("hand", "recycle")
+"""Who ejected it also says when it comes back: neither probes nor faults nor the cap do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class Decision:
     name: str
     admission: Admission
     failing: bool
-    by: str = ""  # "probe" | "faults"
+    by: str = ""  # "probe" | "faults" | "hand" | "rule" | "recycle"
     reason: str = ""  # for people
     until: float = 0.0
     dry: bool = False  # would have been ejected
@@ -105,6 +108,13 @@ class Ejector:
             if name not in self.watches:
                 self.watches[name] = Watch(name, admitted_at=now)
 
+    def restore(self, name: str, admission: Admission, failing: bool, ejection: Ejection, now: float) -> None:
+        """Go on where a former control stood."""
+        self.watches[name] = watch = Watch(name, admitted_at=now, failing=failing)
+        watch.by, watch.reason, watch.count = ejection.by, ejection.reason, ejection.count
+        watch.until = ejection.until
+        self._set(watch, admission)
+
     def probed(self, name: str, ok: bool, words: str, refused: bool) -> None:
         """A probe ended."""
         watch = self.watches.get(name)
@@ -151,6 +161,39 @@ class Ejector:
         """Its streaks with it."""
         for watch in self.watches.values():
             watch.streaks.pop(worker, None)
+
+    # --- what is asked for ---------------------------------------------------------------------------
+
+    def allowed(self, name: str) -> bool:
+        """Whether the cap lets it be ejected now."""
+        return name in self._out or len(self._out) + 1 <= self._allowed()
+
+    def eject(self, name: str, by: str, reason: str, until: float, now: float) -> Decision:
+        """At once; `until` 0.0 is without an end. Raises KeyError for one that is not ready."""
+        watch = self.watches[name]
+        self._set(watch, Admission.EJECTED)
+        watch.failing = False
+        watch.by, watch.reason, watch.until = by, reason, until
+        watch.count = max(1, watch.count)
+        watch.was_refused = False
+        self._clear(watch)
+        return Decision(name, watch.admission, False, by, reason, until)
+
+    def admit(self, name: str, reason: str, now: float) -> Decision:
+        """At once, and what led to its ejection is forgotten. Raises KeyError."""
+        watch = self.watches[name]
+        watch.probes_failed = watch.count = 0
+        watch.refused = False
+        decisions: list[Decision] = []
+        self._admit(watch, now, reason, decisions)
+        return decisions[0]
+
+    def leave_to_probes(self, name: str, reason: str) -> None:
+        """One that is held out comes back when its probes pass from now on."""
+        watch = self.watches.get(name)
+        if watch is not None and watch.admission is Admission.EJECTED:
+            watch.by, watch.reason, watch.until = "probe", reason, 0.0
+            watch.probes_passed = 0
 
     # --- what comes out ------------------------------------------------------------------------------
 
@@ -250,6 +293,9 @@ class Ejector:
                 self._eject(watch, "probe", f"probes fail: {watch.probe_words}", now, decisions)
             elif watch.trial_good:
                 self._admit(watch, now, "its trial request went well", decisions)
+        elif watch.by in HELD_OUT:
+            if watch.until and now >= watch.until:
+                self._admit(watch, now, "it was ejected until now", decisions)
         elif watch.by == "probe":
             if probes_well:
                 self._admit(watch, now, "its probes pass again", decisions)
@@ -271,7 +317,8 @@ class Ejector:
         excess = len(self._out) - self._allowed()
         if excess <= 0:
             return
-        for watch in sorted((w for w in self._out.values() if not w.refused), key=lambda w: w.until)[:excess]:
+        movable = (w for w in self._out.values() if not w.refused and w.by not in HELD_OUT)
+        for watch in sorted(movable, key=lambda w: w.until)[:excess]:
             self._set(watch, Admission.ADMITTING)
             watch.admitted_at = now
             watch.failing = True

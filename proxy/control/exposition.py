@@ -152,12 +152,29 @@ METRICS: Final[tuple[Meaning, ...]] = (
         "Output of instances that could not be written to its file.",
     ),
     Meaning(
+        "triage_store_dropped_total", "counter", "entries",
+        "Entries of the past that could not be kept, by table.",
+        ("table",),
+    ),
+    Meaning("triage_store_waiting", "gauge", "entries", "Entries on their way to the store's file."),
+    Meaning("triage_store_failing", "gauge", "", "1 while the store cannot be written."),
+    Meaning("triage_store_bytes", "gauge", "bytes", "The store's file on the disk."),
+    Meaning(
         "triage_control_start_time_seconds", "gauge", "seconds",
         "Unix time at which control began: its sums began then too.",
     ),
     Meaning("triage_build_info", "gauge", "", "1; the labels say which Triage this is.", ("version",)),
 )  # fmt: skip
 MEANINGS: Final = {metric.name: metric for metric in METRICS}
+
+
+class Kept(NamedTuple):
+    """How the store does."""
+
+    dropped: dict[str, int]  # by table
+    waiting: int
+    failing: bool
+    size: int
 
 
 class _App(NamedTuple):
@@ -191,6 +208,7 @@ class Frame:
     output_lost: int
     started_at: float
     now: float  # monotonic
+    store: Kept | None = None
 
 
 def frame(
@@ -203,6 +221,7 @@ def frame(
     output_lost: int = 0,
     started_at: float = 0.0,
     now: float | None = None,
+    store: Kept | None = None,
 ) -> Frame:
     """On the loop: some 2 µs an instance. `now` is monotonic."""
     return Frame(
@@ -229,6 +248,7 @@ def frame(
         output_lost,
         started_at,
         time.monotonic() if now is None else now,
+        store,
     )
 
 
@@ -244,6 +264,12 @@ class _Samples:
         for name, stats in made.stats:
             self._worker(name, stats)
         self._add("triage_records_kept", made.records)
+        if made.store is not None:
+            for table, dropped in made.store.dropped.items():
+                self._add("triage_store_dropped_total", dropped, table)
+            self._add("triage_store_waiting", made.store.waiting)
+            self._add("triage_store_failing", made.store.failing)
+            self._add("triage_store_bytes", made.store.size)
         self._add("triage_output_lost_bytes_total", made.output_lost)
         self._add("triage_control_start_time_seconds", made.started_at)
         self._add("triage_build_info", 1, __version__)

@@ -67,7 +67,7 @@ def signal_name(number: int) -> str:
 
 
 class OomWatch:
-    """The machine's own count of out-of-memory kills, and an instance's cgroup's where it has one."""
+    """The machine's own count of out-of-memory kills."""
 
     VMSTAT: Final = Path("/proc/vmstat")
 
@@ -78,10 +78,8 @@ class OomWatch:
         """Once a second: a kill counts for exits of the next seconds, which may be reported a little later."""
         self._samples.append(self._machine())
 
-    def of_exit(self, by_signal: int | None, ours: bool, cgroup: str = "") -> str:
-        """ "certain", "likely" or "no", for a process that ended just now."""
-        if cgroup and cgroup_kills(Path(cgroup)) > 0:
-            return "certain"
+    def of_exit(self, by_signal: int | None, ours: bool) -> str:
+        """ "likely" or "no", for a process that ended just now; certain is only its own cgroup (limits.py)."""
         if by_signal == signal.SIGKILL and not ours and self._machine() > self._samples[0]:
             return "likely"
         return "no"

@@ -16,28 +16,38 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Protocol
 
 import proxy
 from proxy import faults, units
 from proxy.config import Config, ConfigProblems, Process, diff, worker_count
-from proxy.control import ledger, reload, routing, sampling
+from proxy.control import cgroups, ledger, reload, routing, sampling
+from proxy.control.autoheal.engine import Engine
+from proxy.control.autoheal.readings import Readings
 from proxy.control.counters import Counters
 from proxy.control.dns import Watcher, literal
+from proxy.control.evidence import KIND, Evidence
 from proxy.control.fate import OomWatch
 from proxy.control.fates import Fates
 from proxy.control.launcher import Launcher, Refused
+from proxy.control.limits import Limits
 from proxy.control.log import Log
+from proxy.control.mend import Mender
 from proxy.control.names import Numbers, Rows
 from proxy.control.output import LogWriter
 from proxy.control.process import ProcessRunner
 from proxy.control.records import RecordStore
+from proxy.control.scaler import Scaler
 from proxy.control.shared import Shared
 from proxy.control.stacks import stacks
-from proxy.control.state import AppState, Events, InstanceState, ReloadResult, Verdict, WorkerState
+from proxy.control.state import AppState, Events, InstanceState, ReloadResult, Usage, Verdict, WorkerState
+from proxy.control.store import Store, retention, sample
+from proxy.control.store.points import STEPS
 from proxy.control.supervisor import Pool
+from proxy.control.upgrade import Upgrade
+from proxy.control.watch import FileWatcher
 from proxy.control.workers import Workers
 from proxy.link import messages as link
 from proxy.link.board import APPS, ROWS, Board
@@ -47,6 +57,15 @@ FIND_WITHIN: Final = 1.0
 BEAT: Final = 2.0
 AFTER_WORKERS: Final = 3.0
 """Seconds that instances get to end when the workers used up the drain limit."""
+
+
+class Lasting(Protocol):
+    """A part that a new control goes on with."""
+
+    def dump(self) -> dict[str, Any]: ...
+
+    def load(self, raw: dict[str, Any]) -> None:
+        """`raw` is {} when nothing is known."""
 
 
 class Gateway:
@@ -95,6 +114,7 @@ class Gateway:
         self._ledger_fd = ledger_fd
         self._dirty = False
         self._unsaved = False
+        self._handed_over = False
         self._writer = ledger.Writer()
         self._questions: dict[int, asyncio.Future[None]] = {}
         self._answers: dict[int, list[link.Record]] = {}
@@ -105,6 +125,10 @@ class Gateway:
         self._seen: dict[tuple[int, str, str, str], tuple[int, int, int]] = {}  # (worker, epoch, app, instance)
         self._ended = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self.each_second: list[Callable[[float], None]] = []
+        """Called with monotonic time, by who has something to do once a second."""
+        self.lasting: dict[str, Lasting] = {}
+        """Parts whose state goes along in the ledger, by name."""
         numbers = Numbers(self.data_dir / "numbers.json", known.numbers)
         self.shared = Shared(
             launcher=launcher,
@@ -119,13 +143,43 @@ class Gateway:
             ),
             dns=Watcher(self._resolved),
             oom=OomWatch(),
+            limits=Limits(lambda: cgroups.find(self.data_dir, launcher_pid)),
             changed=self.changed,
             left=self._left,
             broadcast=lambda message: self._workers.broadcast(message),
         )
+        self.operations = self.shared.operations
+        self.store = Store(
+            self.data_dir, self.events, self.shared.event, retention.Limits(config.keep.store), fresh=not known.table
+        )
+        self.events.listeners.append(self.store.event)
+        self.operations.keep = self.store.operation
+        self._sampled = 0
+        self.evidence = Evidence(self.shared, self.find, config.keep)
+        self.shared.collect = self.evidence.collect
+        self.mender = Mender(self.shared, self.operations, self.pools)
+        self.watcher = FileWatcher(
+            self.shared, self.apps, self.mender.act, lambda app: self.pools[app].try_failed()
+        )
+        self.readings = Readings(self.apps, self.counters, board, lambda: self.workers, self.watcher.fingerprint)
+        self.scaler = Scaler(
+            self.shared, self.apps, self.mender.act, self.readings, lambda app: self.pools[app].wake()
+        )
+        self.autoheal = Engine(self.shared, self.mender, self.apps, self.readings, self.store, self._save_soon)
+        self.each_second += [self.watcher.tick, self.autoheal.tick, self.scaler.tick]
+        self.lasting["autoheal"] = self.autoheal
+        self.lasting["watcher"] = self.watcher
+        self.lasting["scaler"] = self.scaler
+        self.lasting["operations"] = self.operations
+        self.lasting["by_hand"] = self.shared.by_hand
+        self.each_second.append(self.mender.tick)
+        for name, part in self.lasting.items():
+            part.load(known.parts.get(name, {}))
         self._workers = Workers(
             launcher, self.shared.event, board, descriptors, self.data_dir, self._from_worker, self._table
         )
+        self.upgrade = Upgrade(self, ledger_fd)
+        self._workers.on_other_code = self.upgrade.other_code
         self.fates = Fates(self.find_runner, self._workers.send)
 
     def __repr__(self) -> str:
@@ -156,8 +210,10 @@ class Gateway:
                 return found
         return None
 
-    async def find(self, id_prefix: str, limit: int = 10, app: str = "", path: str = "") -> list[link.Record]:
-        """Records in the workers' flight recorders whose id (ours or the client's) begins so."""
+    async def find(
+        self, id_prefix: str, limit: int = 10, app: str = "", path: str = "", instance: str = ""
+    ) -> list[link.Record]:
+        """Records in the workers' flight recorders whose id (ours or the client's) begins so, newest first."""
         number, self._next_question = self._next_question, self._next_question + 1
         asked = [worker for worker in self._workers.slots.values() if worker.live]
         if not asked:
@@ -167,7 +223,7 @@ class Gateway:
         self._answers[number], self._questions[number] = found, done
         self._missing[number] = len(asked)
         for worker in asked:
-            worker.send(link.Find(number, id_prefix, limit, app, path))
+            worker.send(link.Find(number, id_prefix, limit, app, path, instance))
         try:
             async with asyncio.timeout(FIND_WITHIN):
                 await done
@@ -280,14 +336,22 @@ class Gateway:
         self.shared.logs.size = config.keep.instance_logs.size
         self.shared.logs.files = config.keep.instance_logs.files
         self.records.age = config.keep.requests
+        self.store.configure(retention.Limits(config.keep.store))
+        self.evidence.keep = config.keep
         for name in changes.removed:
             del self.apps[name]
             self.let_go(self.pools.pop(name))
         self.watch_names()
-        for name in changes.changed:
+        self.autoheal.configure(config)
+        for name, change in changes.changed.items():
             self.pools[name].configure(config.apps[name])
+            self.scaler.settle(self.apps[name])
+            if change.fresh_instances:
+                self.mender.config_changed(name, change.process_keys)
         for name in changes.added:
-            self.add_app(name).begin()
+            pool = self.add_app(name)
+            self.scaler.settle(pool.app)
+            pool.begin()
         _, close = reload.listeners(config.gateway.listen, self.listeners)
         for name in close:
             await self.launcher.unlisten(name)
@@ -306,6 +370,7 @@ class Gateway:
         state = AppState(name, self.config.apps[name], self.app_rows.take() if row < 0 else row)
         self.apps[name] = state
         pool = self.pools[name] = Pool(self.shared, state)
+        self.autoheal.configure_app(self.config, name)
         self.changed()
         return pool
 
@@ -346,23 +411,27 @@ class Gateway:
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
-        if self._dirty:
+        if self._dirty and not self._handed_over:
             self._dirty = False
             self._workers.publish()
-            if not self._unsaved:
-                self._unsaved = True
-                asyncio.get_running_loop().call_soon(self.save)  # apart: with many instances each takes its time
+            self._save_soon()
+
+    def _save_soon(self) -> None:
+        if not self._unsaved:
+            self._unsaved = True
+            asyncio.get_running_loop().call_soon(self.save)  # apart: with many instances each takes its time
 
     async def _left(self) -> None:
+        if self._handed_over:
+            await asyncio.Event().wait()  # no table is made here any more; who waits is cancelled
         self._flush()
         await self._workers.left(self.table_version)
 
     def _table(self) -> link.Table:
         self.table_version += 1
-        count = max(1, worker_count(self.config.gateway))
         return routing.table(
             self.table_version,
-            max(count, self.board.columns),
+            self._workers.columns_told,
             self.config,
             self.apps.values(),
             self.secret,
@@ -370,9 +439,16 @@ class Gateway:
             time.monotonic(),
         )
 
+    def hand_over(self) -> None:
+        """Write the ledger for the last time: what happens from now on the launcher tells the next control."""
+        self.save()
+        self._handed_over = True
+
     def save(self) -> None:
         """Write the ledger, then acknowledge the exits that it knows of now."""
         self._unsaved = False
+        if self._handed_over:
+            return
         generations: dict[str, str] = {}
         processes: dict[str, Process] = {}
         for pool in self._all_pools():
@@ -383,8 +459,9 @@ class Gateway:
         apps = [pool.app for pool in self._all_pools()]
         numbers = self.shared.numbers.next
         text = self._writer.write(
-            self.config_text, self.table_version, apps, generations, processes, self.events, numbers
-        )
+            self.config_text, self.table_version, apps, generations, processes, self.events, numbers,
+            {name: part.dump() for name, part in self.lasting.items()},
+        )  # fmt: skip
         try:
             write_ledger(self._ledger_fd, text)
             self.ledger_error = ""
@@ -422,6 +499,8 @@ class Gateway:
                 self.counters.forget_worker(slot)
                 for pool in self._all_pools():
                     pool.ejector.worker_gone(slot)
+        elif record["kind"] == KIND:
+            self.evidence.on_exit(record["name"])
         else:
             for pool in self._all_pools():
                 if record["name"] in pool.runners:
@@ -512,6 +591,9 @@ class Gateway:
             for pool in self._all_pools():
                 pool.tick()
             self.shared.oom.sample()
+            for call in self.each_second:
+                call(time.monotonic())
+            await self._sample_store()
             if ticks % 60 == 0:
                 self._tidy()
             await self._sample()
@@ -520,13 +602,42 @@ class Gateway:
         states = [state for pool in self._all_pools() for state in pool.app.instances.values() if state.pid]
         if not states:
             return
-        found = await asyncio.to_thread(sampling.sample, {state.name: state.pid for state in states}, time.monotonic())
+        found = await asyncio.to_thread(self._look, {state.name: state.pid for state in states})
         for state in states:
             usage = found.get(state.name)
             if usage is not None and state.pid and state.pid == usage.pids[0]:
                 usage.cpu = sampling.rate(state.usage, usage) if state.usage and state.pid in state.usage.pids else 0.0
                 state.usage = usage
                 state.usage_history.append(usage)
+
+    def _look(self, pids: dict[str, int]) -> dict[str, Usage]:
+        """In a thread."""
+        found = sampling.sample(pids, time.monotonic())
+        self.shared.limits.look(found)
+        return found
+
+    async def open_store(self) -> None:
+        """Numbers go on from what is there; what a former control could not write any more is handed over again."""
+        began = await self.store.open()
+        self.events.next_id = max(self.events.next_id, began.next_event)
+        self.operations.at_least(began.next_operation)
+        for event in self.events:
+            self.store.event(event)
+        for operation in self.operations:
+            if not operation.running:
+                self.store.operation(operation)
+
+    async def _sample_store(self) -> None:
+        """Points are of whole intervals of the clock. In parts: with a thousand instances each takes 2 ms."""
+        now = time.time()
+        interval = int(now) // STEPS[0]
+        if interval != self._sampled:
+            self._sampled = interval
+            snapshot = self.counters.snapshot()
+            await asyncio.sleep(0)
+            extra = self.readings.extra()
+            await asyncio.sleep(0)
+            self.store.sample(sample.take(self.apps.values(), self.board, snapshot, now, time.monotonic(), extra))
 
     def _tidy(self) -> None:
         present = {(app.name, name) for app in self.apps.values() for name in app.instances}
@@ -583,6 +694,8 @@ class Gateway:
         self.shared.event("stopped", f"all ended after {took}")
         self.save()
         await asyncio.to_thread(self.shared.logs.close)
+        await self.store.close()
+        await asyncio.to_thread(self.shared.limits.close)
         self.launcher.bye(0)
         self._ended.set()
 
@@ -612,8 +725,12 @@ class Gateway:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.upgrade.close()
+        await self.autoheal.close()
         for pool in list(self._all_pools()):
             await pool.close()
         self.shared.dns.close()
         await self._workers.close()
+        await self.store.close()
+        self.evidence.close()
         os.close(self._ledger_fd)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from proxy import units
 from proxy.config import App as AppConfig
 from proxy.control import lifecycle
 from proxy.control.health import Target, probe
@@ -32,6 +33,8 @@ class Owner(Protocol):
 
     def probed(self, state: InstanceState, result: ProbeResult) -> None: ...
     def moved(self, state: InstanceState) -> None: ...
+    def told(self, state: InstanceState, text: str) -> None: ...
+    def drain_limit(self, state: InstanceState) -> float: ...
 
 
 class Flag(asyncio.Event):
@@ -64,7 +67,7 @@ class Runner:
         state = self.state
         state.lifecycle, action = lifecycle.step(state.lifecycle, event)
         state.why = why
-        state.changed_at = time.time()
+        state.moved(time.time())
         self.owner.moved(state)
         self.shared.changed()
         return action
@@ -106,17 +109,31 @@ class Runner:
         return self.ended.is_set()
 
     async def drain(self, limit: float) -> None:
-        """Drain, and cut what outlasts the limit."""
-        state = self.state
+        """Drain, and cut what outlasts the limit. Tunnels and event streams have `tunnel.drain`: workers cut them."""
+        state, board = self.state, self.shared.board
+        began = time.monotonic()
+        await self.shared.left()
+        count = board.total(state.row)
+        self.owner.told(state, f"{state.name} left routing, {_requests(count)} on it")
         if await self.drained(limit):
+            if count > 0 and not self.ended.is_set():
+                self.owner.told(state, f"{state.name} drained after {units.duration(time.monotonic() - began)}")
             return
-        count = self.shared.board.total(state.row)
-        text = f"{count} request{'s' if count != 1 else ''} on {state.name} outlasted the drain limit and were cut"
-        self.shared.event("drain-cut", text, state.app, state.name, count=count)
+        count = board.total(state.row)
         self.shared.broadcast(link.Cut(state.row, "instance-recycled"))
-        deadline = time.monotonic() + 1.0  # the workers write what they still can
+        await self._emptied(1.0)  # the workers write what they still can
+        cut = count - max(0, board.total(state.row))
+        if cut > 0:
+            text = f"{_requests(cut)} on {state.name} outlasted the drain limit and {'was' if cut == 1 else 'were'} cut"
+            self.shared.event("drain-cut", text, state.app, state.name, count=cut)
+            self.owner.told(state, text)
+        await self._emptied(min(began + self.owner.config.tunnel.drain + 1.0, self.shared.stop_by) - time.monotonic())
+
+    async def _emptied(self, limit: float) -> None:
+        """Until nothing is on it, or it ended, or the limit passed."""
+        deadline = time.monotonic() + limit
         while (  # noqa: ASYNC110 - the board is memory that other processes write
-            self.shared.board.total(state.row) > 0 and time.monotonic() < deadline and not self.ended.is_set()
+            self.shared.board.total(self.state.row) > 0 and time.monotonic() < deadline and not self.ended.is_set()
         ):
             await asyncio.sleep(POLL)
 
@@ -162,6 +179,10 @@ class Runner:
     def is_in(self, lifecycle_: Lifecycle) -> bool:
         """Asked again after each wait: others move it too."""
         return self.state.lifecycle is lifecycle_
+
+
+def _requests(count: int) -> str:
+    return f"{count or 'no'} request{'' if count == 1 else 's'}"
 
 
 def _end(sleeper: asyncio.Future[bool], woken: bool) -> None:

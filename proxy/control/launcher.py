@@ -11,14 +11,15 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from proxy.link.spawn import (
     CONTROL_FD,
-    VERSION,
+    SPEAKS,
     Address,
     Channel,
     ExitRecord,
@@ -73,11 +74,21 @@ class Reload:
 
 
 @dataclass(frozen=True, slots=True)
+class Renewed:
+    """The launcher's code was replaced in place; all it holds is as it was."""
+
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
 class Gone:
     """The launcher is no more."""
 
 
-Event = Exit | Terminate | Reload | Gone
+Event = Exit | Terminate | Reload | Renewed | Gone
+
+EXEC_WITHIN: Final = 30.0
+"""Seconds for a launcher to become the code on disk: it waits until no start of a child is half done."""
 
 
 class Launcher:
@@ -90,17 +101,30 @@ class Launcher:
         self._early: deque[Event] = deque()
         self._on_event: Callable[[Event], None] | None = None
         self._closed = False
+        self._handed_over = False
         self._loop.add_reader(channel.fileno(), self._readable)
 
     @classmethod
     async def connect(cls, fd: int = CONTROL_FD) -> tuple[Launcher, State]:
-        """Take over the channel; returns what the launcher holds. Raises Refused on another version."""
+        """Take over the channel; returns what the launcher holds.
+
+        A launcher of a version that this code does not speak is asked to become the code on disk, this one. Raises
+        Refused when it can't."""
         os.set_inheritable(fd, False)
         launcher = cls(Channel(socket.socket(fileno=fd)))
         state = await launcher._state
-        if state["version"] != VERSION:
-            launcher.close()
-            raise Refused(f"the launcher speaks version {state['version']}, this control {VERSION}")
+        if state["version"] not in SPEAKS:
+            print(f"the launcher speaks version {state['version']}: it is asked to become newer code", file=sys.stderr)
+            launcher._state = launcher._loop.create_future()
+            try:
+                async with asyncio.timeout(EXEC_WITHIN):
+                    await launcher.exec()
+                    state = await launcher._state
+            except TimeoutError:
+                pass
+            if state["version"] not in SPEAKS:
+                launcher.close()
+                raise Refused(f"the launcher speaks version {state['version']}, this control {SPEAKS}")
         return launcher, state
 
     @property
@@ -153,13 +177,30 @@ class Launcher:
         await self._ask({"op": "unlisten", "name": name})
 
     async def slots(self, count: int) -> list[Listener]:
-        """Another number of workers; see `Listener` on what a slot given up loses."""
+        """Sockets for at least so many workers; new ones get no connections before `steer`."""
         answer, _ = await self._ask({"op": "slots", "count": count})
         return cast(list[Listener], answer["listeners"])
 
     async def steer(self, count: int) -> None:
-        """New connections go to the first `count` slots only: the others can be emptied before they are given up."""
+        """New connections go to the first `count` slots only; what waits in the others stays."""
         await self._ask({"op": "steer", "count": count})
+
+    async def handover(self) -> dict[str, Any]:
+        """What the launcher's newer code would be given, to be tried beforehand."""
+        answer, _ = await self._ask({"op": "handover"})
+        return cast(dict[str, Any], answer["handover"])
+
+    async def exec(self) -> str:
+        """The launcher becomes the code on disk, in place; its release. Refused: it goes on as it was, and says why.
+
+        `Renewed` comes first. Requests made meanwhile are answered by the new code."""
+        answer, _ = await self._ask({"op": "exec"})
+        return str(answer["release"])
+
+    async def again(self) -> None:
+        """This control is about to end, and wants to be started again at once. Nothing else can be asked any more:
+        what was begun is the next one's to finish."""
+        await self._ask({"op": "again"})
 
     def acknowledge(self, *exits: int) -> None:
         """These exits (`ExitRecord.exit`) are dealt with; their output pipes are let go."""
@@ -178,6 +219,9 @@ class Launcher:
     async def _ask(self, message: Message, fds: Sequence[int] = ()) -> tuple[Message, list[int]]:
         if self._closed:
             raise LauncherGone("the launcher is gone")
+        if self._handed_over:
+            await self._loop.create_future()  # for ever: whoever asks is cancelled with this control
+        self._handed_over = message["op"] == "again"
         self._count += 1
         number = self._count
         future: asyncio.Future[tuple[Message, list[int]]] = self._loop.create_future()
@@ -227,6 +271,8 @@ class Launcher:
         event = message.get("event")
         if event == "state" and not self._state.done():
             self._state.set_result(cast(State, message))
+        elif event == "state":
+            self._tell(Renewed(cast(State, message)))
         elif event == "exit":
             self._tell(Exit(cast(ExitRecord, {k: v for k, v in message.items() if k != "event"})))
         elif event == "terminate":

@@ -7,10 +7,11 @@ are enough to go on, only history is lost.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import orjson
@@ -25,18 +26,22 @@ from proxy.control.state import (
     Exit,
     InstanceState,
     Lifecycle,
+    Move,
     SuspectRequest,
 )
 
 VERSION: Final = 1
+"""Told, not asked for: a reader of any version takes what it knows by name."""
 EVENTS: Final = 200
 """The newest events go along, so that a person does not lose sight of what led to a restart."""
 _FIELDS: Final = (
     "name", "app", "kind", "row", "lifecycle", "admission", "failing", "why", "host", "port", "path", "url",
     "resolved", "dns", "weight", "backup", "pid", "pid_started", "started_at", "started", "ready_since", "admitted",
     "changed_at", "version", "restarts", "failures", "failures_at", "retry_at", "stop_reason", "probes_failed",
-    "listens_on", "ejection", "last_exit",
+    "listens_on", "ejection", "last_exit", "moves", "made_of", "trouble", "marked", "under", "memory_limit",
+    "cpu_limit", "limited_by", "limits_why",
 )  # fmt: skip
+T = TypeVar("T")
 _values: Final = attrgetter(*_FIELDS)
 
 
@@ -54,6 +59,7 @@ class Known:
     ended: dict[str, list[Exit]] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     next_event: int = 1
+    parts: dict[str, dict[str, Any]] = field(default_factory=dict)  # what gateway.lasting dumped, by name
 
 
 class Writer:
@@ -72,8 +78,9 @@ class Writer:
         processes: dict[str, Process],
         events: Events,
         numbers: dict[str, int],
+        parts: dict[str, dict[str, Any]],
     ) -> bytes:
-        """`generations`: instance name to what it runs; `processes`: that, in full."""
+        """`generations`: instance name to what it runs; `processes`: that, in full; `parts`: gateway.lasting."""
         apps = list(apps)
         states = [state for app in apps for state in app.instances.values()]
         if len(self._cache) > 2 * len(states) + 100:
@@ -83,7 +90,18 @@ class Writer:
                 "version": VERSION,
                 "config_text": config_text,
                 "table": table,
-                "apps": {app.name: {"row": app.row, "state": app.state, "version": app.version} for app in apps},
+                "apps": {
+                    app.name: {
+                        "row": app.row,
+                        "state": app.state,
+                        "version": app.version,
+                        "gap": app.gap,
+                        "scaled": app.scaled,
+                        "not_replaced": app.not_replaced,
+                    }
+                    for app in apps
+                },
+                "fields": _FIELDS,
                 "numbers": numbers,
                 "instances": [self._instance(state, generations.get(state.name, "")) for state in states],
                 "processes": {name: msgspec.to_builtins(process) for name, process in processes.items()},
@@ -91,6 +109,7 @@ class Writer:
                 "ended": {app.name: list(app.ended) for app in apps if app.ended},
                 "events": events.newest(EVENTS)[::-1],
                 "next_event": events.next_id,
+                "parts": parts,
             }
         )
 
@@ -105,36 +124,56 @@ class Writer:
 
 
 def read(text: bytes | None) -> Known:
-    """Never raises: what cannot be read is left out."""
-    if not text:
-        return Known()
+    """Never raises: what cannot be read is left out, and the rest is taken, of another version too."""
+    known = Known()
     try:
-        raw = orjson.loads(text)
-        if raw["version"] != VERSION:
-            return Known()
-        return Known(
-            config_text=raw["config_text"],
-            table=raw["table"],
-            apps=raw["apps"],
-            numbers=raw["numbers"],
-            instances=[_state(one) for one in raw["instances"]],
-            processes={name: msgspec.convert(one, Process) for name, one in raw["processes"].items()},
-            suspects={app: [SuspectRequest(**one) for one in items] for app, items in raw["suspects"].items()},
-            ended={app: [_exit(one) for one in items] for app, items in raw["ended"].items()},
-            events=[Event(**one) for one in raw["events"]],
-            next_event=raw["next_event"],
-        )
-    except (ValueError, KeyError, TypeError, msgspec.ValidationError):
-        return Known()
+        raw = orjson.loads(text or b"")
+    except ValueError:
+        return known
+    for name, made in _PARTS.items():
+        with contextlib.suppress(*_UNREADABLE):
+            setattr(known, name, made(raw))
+    return known
 
 
-def _state(raw: list[Any]) -> tuple[InstanceState, str]:
+_UNREADABLE: Final = (ValueError, KeyError, TypeError, AttributeError, msgspec.ValidationError)
+_PARTS: Final[dict[str, Callable[[Any], Any]]] = {
+    "config_text": lambda raw: str(raw["config_text"]),
+    "table": lambda raw: int(raw["table"]),
+    "apps": lambda raw: dict(raw["apps"]),
+    "numbers": lambda raw: dict(raw["numbers"]),
+    "instances": lambda raw: list(_each(lambda one: _state(raw["fields"], one), raw["instances"])),
+    "processes": lambda raw: dict(_each(_process, raw["processes"].items())),
+    "suspects": lambda raw: {
+        app: list(_each(lambda one: SuspectRequest(**one), items)) for app, items in raw["suspects"].items()
+    },
+    "ended": lambda raw: {app: list(_each(_exit, items)) for app, items in raw["ended"].items()},
+    "events": lambda raw: list(_each(lambda one: Event(**one), raw["events"])),
+    "next_event": lambda raw: int(raw["next_event"]),
+    "parts": lambda raw: dict(raw.get("parts", {})),
+}
+
+
+def _each(make: Callable[[Any], T], items: Iterable[Any]) -> Iterator[T]:
+    for one in items:
+        with contextlib.suppress(*_UNREADABLE):
+            yield make(one)
+
+
+def _process(raw: tuple[str, dict[str, Any]]) -> tuple[str, Process]:
+    """A key that another version has and this one does not is left out."""
+    return raw[0], msgspec.convert({k: v for k, v in raw[1].items() if k in Process.__struct_fields__}, Process)
+
+
+def _state(names: list[str], raw: list[Any]) -> tuple[InstanceState, str]:
+    """Of this version or another: what only one of them knows is left out, or as it is by default."""
     generation, *values = raw
-    found = dict(zip(_FIELDS, values, strict=True))
+    found = {name: value for name, value in zip(names, values, strict=True) if name in _FIELDS}
     found["resolved"], found["listens_on"] = tuple(found["resolved"]), tuple(found["listens_on"])
     found["lifecycle"], found["admission"] = Lifecycle(found["lifecycle"]), Admission(found["admission"])
     found["ejection"] = Ejection(**found["ejection"])
     found["last_exit"] = _exit(found["last_exit"]) if found["last_exit"] else None
+    found["moves"] = tuple(Move(**one) for one in found.get("moves", ()))
     return InstanceState(**found), generation
 
 

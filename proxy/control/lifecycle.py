@@ -102,3 +102,12 @@ def delay_after_start_failure(failures: float) -> float:
 def delay_after_exit(failures: float) -> float:
     """One that was ready is replaced at once, unless that has just happened before."""
     return 0.0 if failures < 1.5 else delay_after_start_failure(failures - 1.0)
+
+
+def diagram() -> str:
+    """The table as a Mermaid state diagram, one arrow for each pair of states."""
+    arrows: dict[tuple[L, L], list[str]] = {}
+    for (state, event), (after, _) in TRANSITIONS.items():
+        arrows.setdefault((state, after), []).append(event.name.lower().replace("_", " "))
+    lines = [f"    {state} --> {after}: {', '.join(events)}" for (state, after), events in arrows.items()]
+    return "\n".join(["stateDiagram-v2", f"    [*] --> {L.STARTING}", *lines, f"    {L.STOPPED} --> [*]"]) + "\n"

@@ -1,4 +1,7 @@
-"""One instance that Triage runs: from its start to its end."""
+"""One instance that Triage runs: from its start to its end.
+
+Longer than most: what belongs to each state of its lifecycle is best read in one place.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import Final
 
 from proxy import units
 from proxy.config import Process
-from proxy.control import command, lifecycle, ports, sampling, version
+from proxy.control import command, endings, lifecycle, places, ports, version
 from proxy.control.fate import describe
 from proxy.control.instance import Owner, Runner
 from proxy.control.launcher import Refused
@@ -21,6 +24,8 @@ from proxy.control.shared import Shared
 from proxy.control.state import Admission, Exit, InstanceState, Lifecycle, ProbeResult
 from proxy.link.spawn import ExitRecord, SpawnRequest
 
+ABORT_WITHIN: Final = 2.0
+"""Seconds that one gets to write its stacks before it is killed."""
 WARM_INTERVAL: Final = 0.25
 """Seconds between probes of one that is not ready yet: nobody should wait five seconds for a pass."""
 HINT_AFTER: Final = 5.0
@@ -70,7 +75,8 @@ class ProcessRunner(Runner):
         now = time.monotonic()
         told = f"{state.name} ended: {ended.words}, after {units.duration(ended.lasted)}"
         if state.lifecycle in (Lifecycle.STARTING, Lifecycle.WARMING):
-            self._start_failed(f"exited after {units.duration(ended.lasted)}, {_short(ended)}", now)
+            kind = "exits-at-once" if state.lifecycle is Lifecycle.STARTING else "exits-before-ready"
+            self._start_failed(kind, f"exited after {units.duration(ended.lasted)}, {_short(ended)}", now)
         else:
             planned = state.lifecycle is Lifecycle.STOPPING
             if not planned:
@@ -81,12 +87,15 @@ class ProcessRunner(Runner):
                 last_lines=list(ended.last_lines),
             )  # fmt: skip
             self.step(Event.ENDED, told)
+            self.owner.told(state, f"{state.name} ended: {ended.words}")
         self.ended.set()
 
     def describe(self, record: ExitRecord) -> Exit:
         """In facts and words. `ours`: Triage asked for it, or the launcher ended everything."""
         state = self.state
         ours = state.lifecycle is Lifecycle.STOPPING or (bool(record["sent"]) and record["signal"] is not None)
+        killed = any(number == signal.SIGKILL for number, _ in record["sent"])
+        counted = self.shared.limits.of_exit(state.name, record["signal"], killed)
         self.output.read_now()
         return describe(
             name=state.name,
@@ -94,7 +103,7 @@ class ProcessRunner(Runner):
             lasted=record["lasted"],
             code=record["code"],
             by_signal=record["signal"],
-            oom=self.shared.oom.of_exit(record["signal"], ours),
+            oom=self.shared.oom.of_exit(record["signal"], ours) if counted is None else counted,
             ours=ours,
             last_lines=self._last_lines(),
         )
@@ -104,9 +113,10 @@ class ProcessRunner(Runner):
         state.failures = lifecycle.decayed(state.failures, state.failures_at, now) + 1
         state.failures_at = now
 
-    def _start_failed(self, what: str, now: float) -> None:
+    def _start_failed(self, kind: str, what: str, now: float) -> None:
         """It never became ready: try again later, or less and less often."""
         state = self.state
+        state.trouble = kind
         self._add_failure(now)
         lines = state.last_exit.last_lines if state.last_exit else ()
         often = state.failures >= lifecycle.FAILED_AT
@@ -122,13 +132,14 @@ class ProcessRunner(Runner):
         if often:
             text = f"{state.name} {what}, again and again{said}"
             self.step(Event.ENDED_TOO_OFTEN, f"{what}{said}; tried again each {units.duration(delay)}")
-            self.shared.event("failed", text, state.app, state.name, last_lines=list(lines))
+            self.shared.event("failed", text, state.app, state.name, last_lines=list(lines), trouble=kind)
         else:
             self.step(Event.ENDED, f"{what}{said}")
             self.shared.event(
                 "backoff", f"{state.name} {what}; tried again in {units.duration(delay)}{said}", state.app, state.name,
-                last_lines=list(lines), failures=round(state.failures, 1),
+                last_lines=list(lines), failures=round(state.failures, 1), trouble=kind,
             )  # fmt: skip
+        self.owner.told(state, f"{state.name} {what}{said}")
 
     # --- what belongs to each lifecycle --------------------------------------------------------------
 
@@ -140,7 +151,7 @@ class ProcessRunner(Runner):
                 await self._spawn()
             except (Refused, OSError, KeyError) as error:
                 state.last_exit = None
-                self._start_failed(f"could not be started: {error}", time.monotonic())
+                self._start_failed("could-not-start", f"could not be started: {error}", time.monotonic())
                 return
         if await self.first(lifecycle.STAY_UP - (time.monotonic() - state.started)):
             if self.is_in(Lifecycle.STARTING):
@@ -182,6 +193,8 @@ class ProcessRunner(Runner):
         if process.user and os.geteuid() == 0:  # else it is "root" at most, which then asks for no change
             request["user"] = process.user
         state.version = await asyncio.to_thread(version.of, process)
+        state.made_of = version.made_of(process, request["env"])
+        await self._limit(request)
         self.spawning = True
         try:
             child = await launcher.spawn(request)
@@ -193,9 +206,22 @@ class ProcessRunner(Runner):
         self.output.attach(_fd(child.stdout), _fd(child.stderr))
         self.shared.event(
             "starting", f"{state.name} started, pid {state.pid}, {state.address}", state.app, state.name,
-            pid=state.pid, version=state.version, port=state.port,
+            pid=state.pid, version=state.version, port=state.port, **state.made_of,
         )  # fmt: skip
+        self.owner.told(state, f"{state.name} started, pid {state.pid}")
         self.shared.changed()
+
+    async def _limit(self, request: SpawnRequest) -> None:
+        """Its limits of memory and CPU, as far as this machine lets us."""
+        state, limits = self.state, self.shared.limits
+        applied = await asyncio.to_thread(limits.apply, state.name, self.process)
+        request["cgroup"] = list(applied.cgroups)
+        request["affinity"] = list(applied.affinity)
+        request["nice"] = applied.nice
+        state.memory_limit, state.cpu_limit, state.limited_by = applied.memory, applied.cpus, applied.limited_by
+        state.limits_why = applied.why
+        if news := limits.news(state.app, applied):
+            self.shared.event("limits", f"{state.app}: each instance is limited: {news}", state.app, state.name)
 
     async def _warm(self) -> None:
         state, health = self.state, self.owner.config.health
@@ -213,22 +239,36 @@ class ProcessRunner(Runner):
                 state.ready_since = state.admitted = now
                 state.admission, state.failing = Admission.ADMITTING, False
                 took = units.duration(now - state.started)
+                state.trouble = ""
+                self.owner.told(state, f"{state.name} ready after {took}")
                 self.step(Event.PASSED, f"ready since its probes passed, {took} after its start")
                 self.shared.event("ready", f"{state.name} is ready, {took} after its start", state.app, state.name)
                 return
             if not result.ok and now - state.started >= HINT_AFTER and now - self._looked >= HINT_AFTER:
                 self._looked = now
                 await self._look_where_it_listens(result)
-            state.why = self._wrong_place() or f"not ready yet: {result.words}"
+            state.trouble, where = self._wrong_place()
+            state.why = where or f"not ready yet: {result.words}"
             if now >= deadline:
-                self._add_failure(now)
-                where = f"; {self._wrong_place()}" if self._wrong_place() else ""
-                text = f"not ready within {units.duration(health.ready_within)}: {result.words}{where}"
-                state.stop_reason = text
-                self.step(Event.TOO_SLOW, text)
-                self.shared.event("too-slow", f"{state.name} was {text}", state.app, state.name)
+                self._too_slow(result, where, now)
                 return
             await self.first(min(WARM_INTERVAL, health.interval))
+
+    def _too_slow(self, result: ProbeResult, where: str, now: float) -> None:
+        state = self.state
+        self._add_failure(now)
+        state.trouble = state.trouble or "too-slow"
+        lines = self._last_lines()
+        said = f"; its last lines: {' | '.join(_telling(lines)[-5:])}" if lines else "; it printed nothing"
+        text = f"not ready within {units.duration(self.owner.config.health.ready_within)}: {result.words}"
+        text += (f"; {where}" if where else "") + said
+        state.stop_reason = text
+        self.owner.told(state, f"{state.name} was {text}")
+        self.step(Event.TOO_SLOW, text)
+        self.shared.event(
+            "too-slow", f"{state.name} was {text}", state.app, state.name,
+            trouble=state.trouble, last_lines=list(lines), listens_on=list(state.listens_on),
+        )  # fmt: skip
 
     async def _serve(self) -> None:
         state = self.state
@@ -246,7 +286,7 @@ class ProcessRunner(Runner):
                 self.owner.probed(state, result)
 
     async def _drain(self) -> None:
-        await self.drain(self.owner.config.process.stop.timeout if self.owner.config.process else 30.0)
+        await self.drain(self.owner.drain_limit(self.state))
         if self.is_in(Lifecycle.DRAINING):
             self.step(Event.IDLE, self.state.stop_reason)
 
@@ -260,8 +300,16 @@ class ProcessRunner(Runner):
         timeout = min(stop.timeout, max(0.5, self.shared.stop_by - time.monotonic()))
         if await self.first(timeout, leaving=False):
             return
-        text = f"{state.name} did not end within {units.duration(timeout)} of SIG{stop.signal}: killed"
-        self.shared.event("killed", text, state.app, state.name)
+        text = f"{state.name} did not end within {units.duration(timeout)} of SIG{stop.signal}"
+        pids = await asyncio.to_thread(endings.abort, state.pid)
+        if pids:
+            said = f"{text}: SIGABRT, so that it writes its stacks"
+            self.shared.event("aborted", said, state.app, state.name, pids=pids)
+            self.owner.told(state, said)
+            if await self.first(ABORT_WITHIN, leaving=False):
+                return
+        self.shared.event("killed", f"{text}: killed", state.app, state.name)
+        self.owner.told(state, f"{text}: killed")
         await self._signal(signal.SIGKILL)
         while not await self.first(10.0, leaving=False):
             text = f"{state.name} does not end although it was killed: it hangs in the kernel"
@@ -303,32 +351,16 @@ class ProcessRunner(Runner):
     async def _look_where_it_listens(self, result: ProbeResult) -> None:
         state = self.state
         pids = state.usage.pids if state.usage else (state.pid,)
-        state.listens_on = tuple(await asyncio.to_thread(_listening_tree, state.pid, pids))
+        state.listens_on = await asyncio.to_thread(places.listening, state.pid, pids)
         if self._hinted:
             return
         self._hinted = True
-        text = f"{state.name} {self._wrong_place() or f'runs but is not ready: {result.words}'}"
-        self.shared.event("hint", text, state.app, state.name, listens_on=list(state.listens_on))
+        kind, where = self._wrong_place()
+        text = f"{state.name} {where or f'runs but is not ready: {result.words}'}"
+        self.shared.event("hint", text, state.app, state.name, listens_on=list(state.listens_on), trouble=kind)
 
-    def _wrong_place(self) -> str:
-        """ "runs but listens on 5000, not 41233: pass {port} or read $PORT", or ""."""
-        state = self.state
-        if not self._hinted:
-            return ""
-        if state.path:
-            if f"unix:{state.path}" in state.listens_on:
-                return ""
-            where = ", ".join(state.listens_on) or "nothing"
-            return f"runs but listens on {where}, not {state.path}: pass {{socket}}"
-        own = [int(one.rpartition(":")[2]) for one in state.listens_on if not one.startswith("unix:")]
-        if self.process.bind == "fd" or ports.reaches(state.listens_on, f"{ports.LOOPBACK}:{state.port}"):
-            return ""
-        if state.port in own:
-            return f"runs but listens on {', '.join(state.listens_on)}, not {ports.LOOPBACK}:{state.port}"
-        if not state.listens_on:
-            return f"runs but listens nowhere yet; expected on {state.port}: pass {{port}} or read $PORT"
-        where = ", ".join(str(port) for port in own) or ", ".join(state.listens_on)
-        return f"runs but listens on {where}, not {state.port}: pass {{port}} or read $PORT"
+    def _wrong_place(self) -> tuple[str, str]:
+        return places.wrong_place(self.state, self.process.bind) if self._hinted else ("", "")
 
     def _last_lines(self) -> tuple[str, ...]:
         """Of this start, not of those before."""
@@ -358,6 +390,7 @@ class ProcessRunner(Runner):
                 pass
         if state.path:
             Path(state.path).unlink(missing_ok=True)
+        await asyncio.to_thread(self.shared.limits.remove, state.name)
         await self.forget_row()
         self._free_place()
 
@@ -373,8 +406,3 @@ def _telling(lines: tuple[str, ...]) -> list[str]:
 
 def _short(ended: Exit) -> str:
     return f"code {ended.code}" if ended.code is not None else ended.words
-
-
-def _listening_tree(pid: int, known: tuple[int, ...]) -> list[str]:
-    tree = sampling.trees(sampling.sweep(), {"": pid}).get("", known)
-    return ports.listening(tree)

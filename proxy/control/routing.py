@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from proxy.config import Config
+from proxy.config import Config, worker_count
 from proxy.control.state import AppState, InstanceState, Lifecycle
 from proxy.link import messages as link
 
@@ -23,7 +23,7 @@ def table(
     return link.Table(
         version=version,
         workers=workers,
-        settings=settings(config, workers, secret, pages),
+        settings=settings(config, worker_count(config.gateway), secret, pages),
         apps=tuple(app(state, now) for state in sorted(apps, key=lambda state: state.row)),
     )
 
@@ -75,7 +75,7 @@ def app(state: AppState, now: float) -> link.App:
         sticky_cookie=config.sticky.cookie if config.sticky else "",
         sticky_ttl=config.sticky.ttl if config.sticky else 0.0,
         queue_size=config.queue.size,
-        queue_timeout=config.queue.timeout,
+        queue_timeout=max(config.queue.timeout, state.gap),
         attempts=config.retries.attempts,
         budget=config.retries.budget,
         per_second=config.retries.per_second,
@@ -95,6 +95,7 @@ def app(state: AppState, now: float) -> link.App:
         state=state.state,
         wanted=state.wanted,
         starting=_starting(state),
+        watches=state.watches,
         suspects=tuple((one.method, one.path) for one in state.suspects if one.until > now),
         instances=tuple(
             instance(one, tls, slots) for one in state.instances.values() if one.lifecycle is Lifecycle.READY

@@ -13,22 +13,33 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from proxy.config import Config, ConfigProblems, parse, worker_count
 from proxy.control import ledger, reload
 from proxy.control.adopt import adopt
 from proxy.control.gateway import Gateway
-from proxy.control.launcher import Event, Exit, Gone, Launcher, Refused, Reload, Terminate
+from proxy.control.launcher import Event, Exit, Gone, Launcher, Refused, Reload, Renewed, Terminate
 from proxy.control.log import Log
 from proxy.control.workers import ADMIN, eventfds
 from proxy.link import board as boards
 from proxy.link.spawn import State, name_process, read_ledger
 
-Admin = Callable[[Gateway, dict[str, socket.socket]], Awaitable[object]]
+LAST: Final = 10.0
+"""Seconds for what control was doing to be let go of: less than the launcher lets it be silent."""
+
+
+class Served(Protocol):
+    """The admin API, as long as it is served."""
+
+    async def cleanup(self) -> None:
+        """Let go of the sockets; answers under way are finished."""
+
+
+Admin = Callable[[Gateway, dict[str, socket.socket]], Awaitable[Served]]
 """Starts the admin API on the sockets "admin" and "admin-socket" (those that there are)."""
 
-BOARD: Final = "board"
+BOARD: Final = f"board-{boards.LAYOUT}"
 
 
 def main(fd: int, admin: Admin | None = None) -> int:
@@ -53,6 +64,10 @@ async def _run(fd: int, admin: Admin | None) -> int:
                 gateway.stop_later()
             case Reload():
                 gateway.reload_later("SIGHUP")
+            case Renewed(state=renewed):
+                gateway.upgrade.launcher_is(renewed)
+                if renewed["reload"]:
+                    gateway.reload_later("SIGHUP")
             case Gone():
                 gone.set()
 
@@ -61,14 +76,16 @@ async def _run(fd: int, admin: Admin | None) -> int:
     started = await admin(gateway, await _admin_sockets(launcher, state)) if admin is not None else None
     await gateway.worker_set.begin(worker_count(gateway.config.gateway), state["listeners"], workers)
     ticking = asyncio.ensure_future(_forever(gateway))
-    if state["deaths"]:
+    gateway.upgrade.launcher_is(state)
+    if not gateway.upgrade.resume() and state["deaths"]:
         said = f"control was started again ({state['deaths']} deaths so far); what runs was taken over"
         gateway.shared.event("control-restarted", said, deaths=state["deaths"], fresh=state["fresh"])
     if state["reload"]:
         gateway.reload_later("SIGHUP")
     if state["stopping"]:
         gateway.stop_later()
-    waits = [asyncio.ensure_future(gateway.over.wait()), asyncio.ensure_future(gone.wait()), ticking]
+    ends = (gateway.over, gone, gateway.upgrade.successor)
+    waits = [*(asyncio.ensure_future(event.wait()) for event in ends), ticking]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for task in waits:
         task.cancel()
@@ -76,8 +93,19 @@ async def _run(fd: int, admin: Admin | None) -> int:
         raise error
     if gateway.over.is_set():
         await gone.wait()  # the launcher ends us, after everything else
-    del started
-    await gateway.close()
+    if gateway.upgrade.successor.is_set() and not gone.is_set():
+        if started is not None:
+            await started.cleanup()
+        gateway.hand_over()
+        await launcher.again()
+    try:
+        async with asyncio.timeout(LAST):
+            await gateway.close()
+    except TimeoutError:
+        log.error("not-closed", f"not all of control ended within {LAST:g} s")
+    if gateway.upgrade.successor.is_set():
+        sys.stdout.flush()
+        os._exit(0)  # its end of the launcher's channel closes with it, and no thread is waited for
     return 0
 
 
@@ -115,6 +143,7 @@ async def _build(launcher: Launcher, state: State, log: Log) -> Gateway:
     gateway.worker_set.drain_limit = config.gateway.timeouts.drain
     gateway.worker_set.tls = reload.speaking_tls(config.gateway.listen, state["listeners"])
     gateway.watch_names()
+    await gateway.open_store()
     await adopt(gateway, state, known)
     return gateway
 

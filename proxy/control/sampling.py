@@ -92,13 +92,15 @@ def sample(roots: Mapping[str, int], now: float) -> dict[str, Usage]:
     found = {}
     for name, pids in trees(processes, roots).items():
         stats = [processes[pid] for pid in pids]
+        descriptors = [_descriptors(pid) for pid in pids]
         found[name] = Usage(
             at=now,
             cpu_seconds=sum(stat.cpu for stat in stats),
             rss=sum(stat.rss for stat in stats),
             processes=len(pids),
             threads=sum(stat.threads for stat in stats),
-            descriptors=sum(_descriptors(pid) for pid in pids),
+            descriptors=sum(descriptors),
+            descriptors_most=max(descriptors),
             pids=pids,
         )
     return found

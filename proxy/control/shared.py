@@ -14,13 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from proxy.control.by_hand import Book
 from proxy.control.dns import Watcher
 from proxy.control.fate import OomWatch
 from proxy.control.launcher import Launcher
+from proxy.control.limits import Limits
 from proxy.control.log import Log
 from proxy.control.names import Numbers, Rows
+from proxy.control.operations import Operation, Operations
 from proxy.control.output import LogWriter
-from proxy.control.state import Event, Events
+from proxy.control.state import AppState, Event, Events, InstanceState
 from proxy.link import messages as link
 from proxy.link.board import Board
 from proxy.link.spawn import Plan
@@ -38,9 +41,14 @@ class Shared:
     logs: LogWriter
     dns: Watcher
     oom: OomWatch
+    limits: Limits
     changed: Callable[[], None]
     left: Callable[[], Awaitable[None]]
     broadcast: Callable[[link.ToWorker], None]  # to all workers
+    operations: Operations = field(init=False)
+    by_hand: Book = field(init=False)
+    collect: Callable[[AppState, InstanceState, Operation], Awaitable[str]] | None = None
+    """Takes evidence before an instance ends, in bounded time; never raises; answers what came of it in words."""
     ports: set[int] = field(default_factory=set)  # given to instances
     stopping: bool = False
     stop_by: float = math.inf  # monotonic; when Triage stops, instances are killed then
@@ -48,6 +56,10 @@ class Shared:
     @property
     def data_dir(self) -> Path:
         return Path(self.plan["data_dir"])
+
+    def __post_init__(self) -> None:
+        self.operations = Operations(self.event, self.changed)
+        self.by_hand = Book(self.data_dir / "by_hand.json", self.event, self.changed)
 
     def event(self, kind: str, text: str, app: str = "", instance: str = "", **details: Any) -> Event:
         """Remember it, and write it to Triage's log."""
@@ -58,5 +70,7 @@ class Shared:
 
 _WARNINGS = frozenset(
     {"exited", "backoff", "failed", "ejected", "failing", "too-slow", "hint", "drain-cut", "worker-died", "suspect",
-     "worker-silent", "reload-refused", "control-restarted", "will-not-end", "dns", "launcher-refused", "would-eject"}
+     "worker-silent", "worker-protocol", "reload-refused", "control-restarted", "will-not-end", "dns",
+     "launcher-refused", "would-eject", "aborted", "killed", "not-replaced", "by-hand-lost", "by-hand-unsaved",
+     "store-failing", "store-set-aside"}
 )  # fmt: skip

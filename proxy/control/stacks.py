@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import sys
 import time
 from pathlib import Path
 from typing import Final
+
+from proxy import py_spy
 
 LIMIT: Final = 10.0
 KEPT: Final = 20
@@ -21,7 +20,7 @@ class NoStacks(Exception):
 
 async def stacks(pid: int, limit: float = LIMIT) -> str:
     """py-spy's text: every thread, innermost call first. Raises NoStacks."""
-    program = _py_spy()
+    program = py_spy.program()
     if program is None:
         raise NoStacks("py-spy is not installed")
     process = await asyncio.create_subprocess_exec(
@@ -35,8 +34,7 @@ async def stacks(pid: int, limit: float = LIMIT) -> str:
         await process.wait()
         raise NoStacks(f"py-spy gave no answer within {limit:g} s") from None
     if process.returncode != 0:
-        text = errors.decode("utf-8", "replace").strip()
-        raise NoStacks(text.splitlines()[-1] if text else f"py-spy ended with code {process.returncode}")
+        raise NoStacks(f"py-spy: {py_spy.reason(errors.decode('utf-8', 'replace'), process.returncode or 0)}")
     return out.decode("utf-8", "replace")
 
 
@@ -59,8 +57,3 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text)
     for old in sorted(path.parent.iterdir(), key=lambda one: one.stat().st_mtime)[:-KEPT]:
         old.unlink(missing_ok=True)
-
-
-def _py_spy() -> str | None:
-    beside = Path(sys.executable).parent / "py-spy"
-    return str(beside) if os.access(beside, os.X_OK) else shutil.which("py-spy")

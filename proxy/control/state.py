@@ -12,18 +12,19 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
-from proxy.link.messages import BadResponse, Stats
+from proxy.link.messages import BadResponse, Stats, Watch
 
 if TYPE_CHECKING:
     from proxy.config import App as AppConfig
     from proxy.control.output import OutputCapture
 
 EVENTS_KEPT: Final = 5000
+MOVES_KEPT: Final = 20
 
 
 class Lifecycle(StrEnum):
@@ -82,7 +83,7 @@ class Ejection:
 
     count: int = 0  # ejections of late; decays
     until: float = 0.0  # monotonic
-    by: str = ""  # "probe" | "faults" | "hand"
+    by: str = ""  # "probe" | "faults" | "hand" | "rule" | "recycle"
     reason: str = ""
     dry: str = ""  # what would have been done, under dry_run
 
@@ -98,7 +99,17 @@ class Usage:
     processes: int = 0
     threads: int = 0
     descriptors: int = 0
+    descriptors_most: int = 0  # of the process that has most
     pids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One step on an instance's path: where it came to, when and why."""
+
+    at: float  # Unix seconds
+    state: str
+    why: str
 
 
 @dataclass(slots=True)
@@ -143,9 +154,22 @@ class InstanceState:
     log_paths: tuple[str, ...] = ()
     usage: Usage | None = None
     usage_history: deque[Usage] = field(default_factory=lambda: deque(maxlen=60))
-    replaces: str = ""  # the instance that drains when this one is ready
+    moves: tuple[Move, ...] = ()  # its path through the lifecycle of late, newest last
+    trouble: str = ""  # why it is not ready yet, in one word; see process.py
+    made_of: dict[str, str] = field(default_factory=dict)  # hashes of command, environment names and config
+    marked: str = ""  # id of the operation that wants a fresh instance in its place
+    under: str = ""  # id of the operation that it belongs to: as the one that goes, or as its replacement
+    memory_limit: int = 0  # bytes in force; 0: none
+    cpu_limit: float = 0.0  # cores in force; 0.0: none
+    limited_by: str = ""  # how they are enforced: "cgroup v2", "cgroup v1", "watched", "affinity"
+    limits_why: str = ""  # why not, or not all, by a cgroup
     stop_reason: str = ""
     output: OutputCapture | None = field(default=None, repr=False)
+
+    def moved(self, now: float) -> None:
+        """Its lifecycle has just changed; `now` is Unix time."""
+        self.changed_at = now
+        self.moves = (*self.moves[1 - MOVES_KEPT :], Move(now, self.lifecycle.value, self.why))
 
     @property
     def address(self) -> str:
@@ -177,6 +201,18 @@ class SuspectRequest:
 
 
 @dataclass(slots=True)
+class ByHand:
+    """What a person set, which rules do not undo and a reload does not change."""
+
+    value: Any  # by its key in AppState.by_hand: "count": int, "state": "stopped" | "held", "autoheal": "off",
+    #             "memory": bytes, "cpus": cores, "ejected ADDRESS": True
+    by: str
+    at: float  # Unix seconds
+    why: str = ""
+    until: float = 0.0  # Unix seconds; 0.0: until it is ended by hand
+
+
+@dataclass(slots=True)
 class AppState:
     """One app and its pool."""
 
@@ -192,6 +228,11 @@ class AppState:
     gone: deque[InstanceState] = field(default_factory=lambda: deque(maxlen=20))  # stopped ones, newest last
     bad_response: BadResponse | None = None  # the last malformed one
     degraded: str = ""  # one line; "" when all is well
+    by_hand: dict[str, ByHand] = field(default_factory=dict)
+    not_replaced: str = ""  # why the last replacement failed and what ran before serves on; until one is ready
+    scaled: int | None = None  # instances by the scaling rules; None: as the config says
+    watches: tuple[Watch, ...] = ()  # what workers count for its rules
+    gap: float = 0.0  # seconds that requests may wait while a planned act leaves no instance; 0.0: queue.timeout holds
 
     @property
     def ready(self) -> list[InstanceState]:
@@ -207,9 +248,11 @@ class AppState:
 
 @dataclass(slots=True)
 class WorkerState:
-    """One worker, by slot (its column of the board)."""
+    """One worker, by slot (its column of the board, and its number)."""
 
     slot: int
+    place: int = -1  # which of each listener's sockets it accepts from; an upgrade's worker takes another's
+    release: str = ""  # of its code
     pid: int = 0
     epoch: str = ""
     state: str = "starting"  # "starting" | "alive" | "silent" | "draining" | "ended"
@@ -243,11 +286,15 @@ class Events:
     def __init__(self, first: int = 1) -> None:
         self.ring: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self.next_id = first
+        self.listeners: list[Callable[[Event], None]] = []
+        """Called with each new one, at once: they must be quick, and must not raise."""
 
     def add(self, kind: str, text: str, app: str = "", instance: str = "", **details: Any) -> Event:
         event = Event(self.next_id, time.time(), kind, app, instance, text, details)
         self.next_id += 1
         self.ring.append(event)
+        for listener in self.listeners:
+            listener(event)
         return event
 
     def __iter__(self) -> Iterator[Event]:

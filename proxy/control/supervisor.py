@@ -12,21 +12,25 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
 
 from proxy import units
 from proxy.config import Address, Process
 from proxy.config import App as AppConfig
-from proxy.control import ejection, lifecycle
+from proxy.control import lifecycle
 from proxy.control.address import AddressRunner, fresh, name_of
-from proxy.control.ejection import Decision, Ejector
+from proxy.control.admission import Admissions
+from proxy.control.assessing import degraded
 from proxy.control.log import Sink
+from proxy.control.operations import Operation
 from proxy.control.output import OutputCapture
-from proxy.control.pool import Member, plan
-from proxy.control.process import ProcessRunner
+from proxy.control.planner import STARTING, Planner
+from proxy.control.process import ABORT_WITHIN, ProcessRunner
 from proxy.control.shared import Shared
 from proxy.control.state import (
-    Admission,
     AppState,
     Exit,
     InstanceState,
@@ -38,6 +42,11 @@ from proxy.control.version import generation
 from proxy.link import messages as link
 from proxy.link.spawn import ExitRecord
 
+DRAIN: Final = 30.0
+"""Seconds for a given address, which has no `stop` table."""
+HUNG_DRAIN: Final = 2.0
+LIMITS: Final = ("memory", "cpus")
+"""Keys of the process table that may be set by hand."""
 SUSPECT_FOR: Final = 86400.0
 """A method and path stay suspect until the app's next version, a day at most."""
 
@@ -50,17 +59,23 @@ class Pool:
         self.app = app
         self.config: AppConfig = app.config
         self.runners: dict[str, ProcessRunner | AddressRunner] = {}
-        self.ejector = Ejector(rules(app.config))
+        self.admissions = Admissions(shared, app, self.assess)
+        self.ejector = self.admissions.ejector
+        self.planner = Planner(self)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._carried: deque[InstanceState] = deque(maxlen=100)  # what ended: its successor inherits the failures
         self._wake = asyncio.Event()
-        self._said_empty = False
-        self._removed = False
+        self.removed = False
+        """The app left the config."""
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._known: tuple[Process, dict[str, Any], Process, str] | None = None
         self._loop_task: asyncio.Task[None] | None = None
+        app.by_hand = shared.by_hand.of(app.name)
         self._set_wanted()
 
     def begin(self) -> None:
         """Start what is missing; after what runs already was taken over."""
+        self.admissions.forget({*self.app.instances, *(name_of(one) for one in self.config.addresses)})
         self._wake.set()
         self._loop_task = asyncio.get_running_loop().create_task(self._reconcile_loop(), name=f"pool {self.app.name}")
 
@@ -70,15 +85,26 @@ class Pool:
         """A new config: instances it does not concern stay as they are."""
         if config.process != self.config.process:
             self._carried.clear()
+            self.app.not_replaced = ""
         self.config = self.app.config = config
-        self.ejector.rules = rules(config)
+        self.admissions.configure(config)
         self._set_wanted()
-        now = time.monotonic()
-        for state in self.app.instances.values():  # a new config is what a failed instance waits for
-            if state.lifecycle is Lifecycle.FAILED:
-                state.retry_at, state.failures = now, 0.0
-                self.runners[state.name].ended.set()
+        self.try_failed()  # a new config is what a failed instance waits for
         self._sync_addresses()
+        self.wake()
+
+    def try_failed(self) -> int:
+        """Those that failed to start are tried again at once; how many that are."""
+        failed = [one for one in self.app.instances.values() if one.lifecycle is Lifecycle.FAILED]
+        for state in failed:
+            state.retry_at, state.failures = time.monotonic(), 0.0
+            self.runners[state.name].ended.set()
+        return len(failed)
+
+    def refresh(self) -> None:
+        """What was set by hand has changed: take it over at once, into the next table too."""
+        self._set_wanted()
+        self.shared.changed()
         self.wake()
 
     def wake(self) -> None:
@@ -87,7 +113,8 @@ class Pool:
 
     def remove(self) -> None:
         """The app left the config: all of it goes."""
-        self._removed = True
+        self.removed = True
+        self.shared.by_hand.forget(self.app.name)
         self._set_wanted()
         self._sync_addresses()
         self.wake()
@@ -123,25 +150,115 @@ class Pool:
             runner = ProcessRunner(self.shared, self, state, process, output)
             if stdout >= 0 or stderr >= 0:
                 output.attach(stdout, stderr)
-            if state.lifecycle is Lifecycle.DRAINING:
+            if state.lifecycle in (Lifecycle.DRAINING, Lifecycle.STOPPING):
                 runner.leaving.set()
+            elif state.lifecycle is Lifecycle.READY:
+                state.stop_reason = ""  # it was told to leave and had not begun to: that is planned again
+        if state.lifecycle is Lifecycle.READY:
+            self.admissions.restore(state)
         self._begin(runner)
+
+    # --- for acts ------------------------------------------------------------------------------------
+
+    @property
+    def process(self) -> Process | None:
+        """What instances are started with now: the config's table, and what was set by hand in it."""
+        return self._made_of()[0]
+
+    @property
+    def generation(self) -> str:
+        """Of `process`: instances of another one are replaced."""
+        return self._made_of()[1]
+
+    def _made_of(self) -> tuple[Process | None, str]:
+        process = self.config.process
+        if process is None:
+            return None, ""
+        by_hand: dict[str, Any] = {key: self.app.by_hand[key].value for key in LIMITS if key in self.app.by_hand}
+        known = self._known
+        if known is None or known[0] is not process or known[1] != by_hand:
+            made = msgspec.structs.replace(process, **by_hand)
+            self._known = known = (process, by_hand, made, generation(made))  # a thousand instances ask at a time
+        return known[2], known[3]
+
+    def is_current(self, name: str) -> bool:
+        runner = self.runners.get(name)
+        return isinstance(runner, ProcessRunner) and runner.generation == self.generation
+
+    def stays(self, name: str) -> bool:
+        """It is there, and was not told to leave."""
+        runner = self.runners.get(name)
+        going = (Lifecycle.DRAINING, Lifecycle.STOPPING, Lifecycle.STOPPED)
+        return runner is not None and not runner.leaving.is_set() and runner.state.lifecycle not in going
+
+    async def turn(self, timeout: float = 1.0) -> None:
+        """Until something of this pool has changed, or the time has passed."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._waiters.add(waiter)
+        timer = loop.call_later(timeout, _resolve, waiter)
+        try:
+            await waiter
+        finally:
+            timer.cancel()
+            self._waiters.discard(waiter)
+
+    def mark(self, names: Iterable[str], operation: Operation) -> None:
+        """They are to be replaced."""
+        for name in names:
+            if self.stays(name):
+                state = self.app.instances[name]
+                state.marked = state.under = operation.id
+        self.shared.changed()
+        self.wake()
+
+    def unmark(self, operation: Operation) -> None:
+        """Whatever was marked for it stays."""
+        for state in self.app.instances.values():
+            if state.marked == operation.id:
+                state.marked = ""
+        self.shared.changed()
+        self.wake()
 
     # --- what instances tell (instance.Owner) --------------------------------------------------------
 
+    def told(self, state: InstanceState, text: str) -> None:
+        """A step of the operation that it belongs to, if there is one."""
+        operation = self.shared.operations.get(state.under)
+        if operation is not None:
+            self.shared.operations.step(operation, text)
+
+    def drain_limit(self, state: InstanceState) -> float:
+        """Seconds that requests on it may go on. One that is replaced because nothing is answered any more gets few:
+        what can be sent again is answered by its successor then."""
+        limit = self.config.process.stop.timeout if self.config.process else DRAIN
+        operation = self.shared.operations.get(state.under)
+        hung = operation is not None and bool(operation.details.get("hung"))
+        return min(limit, HUNG_DRAIN) if hung else limit
+
     def moved(self, state: InstanceState) -> None:
         """Its lifecycle changed."""
+        app = self.app
         if state.lifecycle is Lifecycle.READY and state.kind == "process":
             self._note_version(state)
-        ready = [one.name for one in self.app.instances.values() if one.lifecycle is Lifecycle.READY]
-        self.ejector.keep(ready, time.monotonic())
+            app.gap, app.not_replaced = 0.0, ""
+        elif state.lifecycle is Lifecycle.FAILED:
+            app.gap = 0.0
+        self.admissions.keep([one.name for one in app.instances.values() if one.lifecycle is Lifecycle.READY])
         if state.lifecycle is Lifecycle.STOPPED and state.kind == "process" and not state.stop_reason:
             self._carried.append(state)
         if state.lifecycle is Lifecycle.STOPPING and not self.runners[state.name].leaving.is_set():
-            self._carried.append(state)  # too slow: its successor starts with its failures
-        self._assess()
-        self.decide()
+            self._too_slow(state)
+        self.assess()
+        self.admissions.decide()
         self.wake()
+
+    def _too_slow(self, state: InstanceState) -> None:
+        self._carried.append(state)  # its successor starts with its failures
+        self.app.gap = 0.0
+        operation = self.shared.operations.get(state.under)
+        if operation is not None:
+            operation.details["too_slow"] = operation.details.get("too_slow", 0) + 1
 
     def _note_version(self, state: InstanceState) -> None:
         """The first ready instance of another version or config: suspects of the one before are forgotten."""
@@ -151,21 +268,26 @@ class Pool:
         before, self.app.version = self.app.version, version
         if before and before != version:
             self.app.suspects = []
-            text = f"{self.app.name}: version {state.version or 'unknown'} deployed, first ready as {state.name}"
-            details = {"version": state.version, "config": runner.generation, "before": before}
+            gone = next((one for one in reversed(self.app.gone) if one.made_of), None)
+            others = [one for one in self.app.instances.values() if one is not state and one.made_of]
+            known = next((one for one in [*others, *([gone] if gone else [])] if one.made_of != state.made_of), None)
+            changed = [key for key, value in state.made_of.items() if known and known.made_of.get(key) != value]
+            said = f" ({', '.join(changed)} changed)" if changed else ""
+            text = f"{self.app.name}: version {state.version or 'unknown'} deployed{said}, first ready as {state.name}"
+            details = {"version": state.version, "before": before, "changed": changed, **state.made_of}
             self.shared.event("deployed", text, self.app.name, state.name, **details)
 
     def probed(self, state: InstanceState, result: ProbeResult) -> None:
         """A probe of a ready instance ended."""
         self.ejector.probed(state.name, result.ok, result.words, result.refused)
-        self.decide(state.name)
+        self.admissions.decide(state.name)
 
     # --- what workers and the launcher tell ----------------------------------------------------------
 
     def learned(self, worker: int, news: link.Learned) -> None:
         """A worker saw faults, or that they are over."""
         self.ejector.learned(news.instance, worker, news.good, news.faults, news.streak, news.refused)
-        self.decide(news.instance)
+        self.admissions.decide(news.instance)
 
     def suspect(self, news: link.Suspect) -> None:
         """A request was on two instances when they ended."""
@@ -190,8 +312,10 @@ class Pool:
 
     def tick(self) -> None:
         """Once a second: what only time ends."""
-        self.decide()
-        self._assess()
+        if self.planner.no_room:
+            self.wake()
+        self.admissions.decide()
+        self.assess()
 
     def resolved(self, host: str) -> None:
         """DNS has another answer."""
@@ -200,80 +324,26 @@ class Pool:
                 runner.resolve()
                 self.shared.changed()
 
-    # --- ejection ------------------------------------------------------------------------------------
-
-    def decide(self, name: str = "") -> None:
-        """Apply what the policy says now, of one instance or of all."""
-        now = time.monotonic()
-        for decision in self.ejector.decide(now, name):
-            state = self.app.instances.get(decision.name)
-            if state is not None:
-                self._apply(state, decision, now)
-                self.shared.changed()
-
-    def _apply(self, state: InstanceState, decision: Decision, now: float) -> None:
-        if decision.dry:
-            state.ejection.dry = decision.reason
-            text = f"{state.name} would be ejected (dry_run): {decision.reason}"
-            self.shared.event("would-eject", text, state.app, state.name, by=decision.by)
-            return
-        before, was_failing = state.admission, state.failing
-        state.admission, state.failing = decision.admission, decision.failing
-        ejected = state.ejection
-        match decision.admission:
-            case Admission.EJECTED:
-                watch = self.ejector.watches[state.name]
-                ejected.count, ejected.until = watch.count, decision.until
-                ejected.by, ejected.reason = decision.by, decision.reason
-                state.why = f"ejected: {decision.reason}"
-                lasts = units.duration(decision.until - now)
-                end = "until its probes pass" if decision.by == "probe" else f"for {lasts}, then one trial request"
-                text = f"{state.name} ejected {end}: {decision.reason}"
-                self.shared.event("ejected", text, state.app, state.name, by=decision.by, count=watch.count)
-            case Admission.TRIAL:
-                state.why = "in trial: the next request decides"
-                self.shared.event("trial", f"{state.name} is in trial: {decision.reason}", state.app, state.name)
-            case Admission.ADMITTING if decision.failing:
-                state.why = f"failing, but still serving, for too few others are left: {decision.reason}"
-                self.shared.event("failing", f"{state.name} is {state.why}", state.app, state.name, by=decision.by)
-            case Admission.ADMITTING:
-                if before is not Admission.ADMITTING:
-                    state.admitted = now
-                state.why = decision.reason
-                kind = "well" if was_failing else "admitted"
-                self.shared.event(kind, f"{state.name} admitted again: {decision.reason}", state.app, state.name)
-        self._assess()
-
-    def _assess(self) -> None:
-        """One line on what is wrong with the app, "" when nothing is."""
-        app = self.app
-        states = [
-            one for one in app.instances.values() if one.lifecycle not in (Lifecycle.DRAINING, Lifecycle.STOPPING)
-        ]
-        ready = app.ready
-        failing = [one.name for one in ready if one.failing]
-        ejected = [one for one in ready if one.admission is Admission.EJECTED]
-        if app.wanted == 0:
-            app.degraded = ""
-        elif ready and len(failing) == len(ready):
-            app.degraded = f"checks fail on all, still serving: {ready[0].why.rpartition(': ')[2]}"
-        elif len(ready) < app.wanted:
-            others = [one for one in states if one.lifecycle is not Lifecycle.READY]
-            why = f": {others[0].name} {others[0].lifecycle}, {others[0].why}" if others else ""
-            app.degraded = f"{len(ready)} of {app.wanted} ready{why}"
-        elif ejected:
-            app.degraded = f"{len(ejected)} of {len(ready)} ejected: {ejected[0].name}, {ejected[0].ejection.reason}"
-        elif failing:
-            app.degraded = f"{', '.join(failing)} failing, still serving"
-        else:
-            app.degraded = ""
+    def assess(self) -> None:
+        """Say what is wrong with the app, if something is."""
+        app, planner = self.app, self.planner
+        app.degraded = degraded(app, app.not_replaced or planner.stuck)
 
     # --- as many as wanted ---------------------------------------------------------------------------
 
     def _set_wanted(self) -> None:
-        process = self.config.process
-        count = process.instances if process else len(self.config.addresses)
-        self.app.wanted = 0 if self._removed or self.shared.stopping or self.app.state == "stopped" else count
+        app, process = self.app, self.config.process
+        hand = app.by_hand
+        before = app.state, app.wanted
+        app.state = hand["state"].value if "state" in hand else "up"
+        count = len(self.config.addresses)
+        if process:
+            count = hand["count"].value if "count" in hand else process.instances if app.scaled is None else app.scaled
+        app.wanted = 0 if self.removed or self.shared.stopping or app.state == "stopped" else count
+        if not app.wanted:
+            app.gap = 0.0
+        if (app.state, app.wanted) != before:
+            self.shared.changed()
 
     async def _reconcile_loop(self) -> None:
         self._sync_addresses()
@@ -293,40 +363,45 @@ class Pool:
                 self._wake.set()
 
     async def _reconcile(self) -> None:
-        process = self.config.process
+        process = self.process
         if self.shared.stopping:
             self._sync_addresses()
-        current = generation(process) if process else ""
-        members = [
-            Member(state.name, self._lifecycle(state), self._is_current(state.name, current), _order(state))
-            for state in self.app.instances.values()
-            if state.kind == "process"
-        ]
-        overlap = process.overlap if process else True
-        steps = plan(members, self.app.wanted if process else 0, overlap)
+        steps = self.planner.plan()
+        ready = {state.name for state in self.app.ready if self.stays(state.name)}
+        if ready and process and self.app.wanted and not ready.difference(steps.leave):
+            # Planned: who comes now waits for the replacement, as does who waits already.
+            ends = process.stop.timeout + endings_take(process)
+            self.app.gap = max(ends, self.config.tunnel.drain) + ends + self.config.health.ready_within
         for name in steps.leave:
-            self.runners[name].leave(self._reason(name, current))
+            self._under_way(name)
+            self.runners[name].leave(self._reason(name))
         for _ in range(steps.start):
             assert process is not None
             await self._create(process)
+        for waiter in self._waiters:
+            _resolve(waiter)
 
-    def _lifecycle(self, state: InstanceState) -> Lifecycle:
-        """One that was told to leave counts as draining, also before its task has taken the step."""
-        leaving = self.runners[state.name].leaving.is_set() and state.lifecycle is not Lifecycle.STOPPED
-        return Lifecycle.DRAINING if leaving else state.lifecycle
+    def _under_way(self, name: str) -> None:
+        """What becomes of it is a step of the operation that wants it gone."""
+        state = self.app.instances[name]
+        known = self.shared.operations.get(state.marked or state.under)
+        if known is None or not known.running:
+            running = self.shared.operations.running(self.app.name)
+            state.under = next((one.id for one in running if one.act in (*STARTING, "stop")), "")
 
-    def _is_current(self, name: str, current: str) -> bool:
-        runner = self.runners.get(name)
-        return isinstance(runner, ProcessRunner) and runner.generation == current
-
-    def _reason(self, name: str, current: str) -> str:
+    def _reason(self, name: str) -> str:
         if self.shared.stopping:
             return "Triage stops"
-        if self._removed:
+        if self.removed:
             return "the app left the config"
         if self.app.state == "stopped":
             return "the app was stopped by hand"
-        return "fewer instances are wanted" if self._is_current(name, current) else "its process table changed"
+        state = self.app.instances[name]
+        operation = self.shared.operations.get(state.marked)
+        if operation is not None:
+            asked = operation.asked
+            return f"{operation.act}, {asked.by}" + (f": {asked.reason}" if asked.reason else "")
+        return "fewer instances are wanted" if self.is_current(name) else "its process table changed"
 
     async def _create(self, process: Process) -> None:
         shared, app = self.shared, self.app
@@ -336,6 +411,7 @@ class Pool:
         row = shared.rows.take()
         shared.board.zero_row(row)
         state = InstanceState(name, app.name, "process", row, why="starting")
+        state.under = next((one.id for one in self.shared.operations.running(app.name) if one.act in STARTING), "")
         if before is not None:
             state.failures = lifecycle.decayed(before.failures, before.failures_at, now)
             state.failures_at = now
@@ -345,6 +421,7 @@ class Pool:
             if delay:
                 state.lifecycle, state.retry_at = Lifecycle.BACKOFF, now + delay
                 state.why = f"in {before.name}'s place, in {units.duration(delay)}: {before.why}"
+        state.moved(time.time())
         app.instances[name] = state
         output = OutputCapture(name, shared.logs, self._echo())
         self._begin(ProcessRunner(shared, self, state, process, output))
@@ -371,11 +448,12 @@ class Pool:
         self.app.gone.append(self.app.instances.pop(name))
         if isinstance(runner, AddressRunner):
             self._sync_addresses()
+        self.admissions.forget({*self.app.instances, *(name_of(one) for one in self.config.addresses)})
         self.shared.changed()
         self.wake()
 
     def _sync_addresses(self) -> None:
-        wanted = {} if self._removed or self.shared.stopping else {name_of(one): one for one in self.config.addresses}
+        wanted = {} if self.removed or self.shared.stopping else {name_of(one): one for one in self.config.addresses}
         for name, runner in self.runners.items():
             if isinstance(runner, AddressRunner):
                 address = wanted.pop(name, None)
@@ -408,23 +486,11 @@ class _Echo:
         self._sink.write(f"{name} | {line}\n".encode(errors="replace"))
 
 
-def rules(config: AppConfig) -> ejection.Rules:
-    """The app's rules, from its `ejection` and `health` tables."""
-    table = config.ejection
-    return ejection.Rules(
-        consecutive=table.consecutive,
-        ratio=table.ratio,
-        min_requests=table.min_requests,
-        window=table.window,
-        first=table.first,
-        max=table.max,
-        max_ejected=table.max_ejected,
-        dry_run=table.dry_run,
-        fails=config.health.fails,
-        passes=config.health.passes,
-    )
+def endings_take(process: Process) -> float:
+    """Seconds until one that was told to end has ended, at worst."""
+    return process.stop.timeout + ABORT_WITHIN + 1.0
 
 
-def _order(state: InstanceState) -> int:
-    number = state.name.rpartition("-")[2]
-    return int(number) if number.isdigit() else 0
+def _resolve(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from proxy.config import Process
 from proxy.config.diff import IN_PLACE
+from proxy.control import files
 
 
 def of(process: Process) -> str:
@@ -54,12 +57,7 @@ def _reference(dot_git: Path, name: str) -> str:
 
 
 def _newest(folder: Path, patterns: tuple[str, ...]) -> str:
-    newest = 0.0
-    for pattern in patterns:
-        try:
-            newest = max([newest, *(path.stat().st_mtime for path in folder.glob(pattern))])
-        except (OSError, ValueError):
-            continue
+    newest = files.look(str(folder), patterns).newest
     return datetime.fromtimestamp(newest, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if newest else ""
 
 
@@ -70,3 +68,16 @@ def generation(process: Process) -> str:
     """
     relevant = {name: value for name, value in msgspec.to_builtins(process).items() if name not in IN_PLACE}
     return hashlib.sha256(msgspec.json.encode(relevant, order="sorted")).hexdigest()[:12]
+
+
+def made_of(process: Process, env: Iterable[str]) -> dict[str, str]:
+    """Hashes of what an instance is started with: `command`, the names in its environment, the whole `config`."""
+    return {
+        "command": _hash(process.command),
+        "environment": _hash(sorted(env)),
+        "config": generation(process),
+    }
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(msgspec.json.encode(value)).hexdigest()[:12]

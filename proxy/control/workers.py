@@ -2,7 +2,11 @@
 
 Longer than most: starting, adopting, draining and replacing a worker share one set of slots, and are read together.
 
+A worker's slot is its column of the board and its number; its place says which of each listener's sockets it accepts
+from. They are the same until a worker is replaced while it lives: its successor has the place, and a free slot.
+
 Always true:
+  - each place below the wanted number has one worker that is not surplus, or one is being started;
   - a worker gets `Start`, then the newest table, and each table after that in order;
   - `left()` returns only when every worker that was ever sent a table and lives has acknowledged the newest one;
   - the column of a dead worker is zeroed before its successor starts;
@@ -13,6 +17,7 @@ Always true:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import signal
@@ -22,6 +27,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 import proxy
 from proxy import units
@@ -44,19 +51,30 @@ LONGEST_PAUSE: Final = 10.0
 HEALED: Final = 60.0
 """A worker that lived so long died for no reason it started with: its successor starts at once."""
 
+UPGRADE_IDLE: Final = 5.0
+"""Seconds after which a replaced worker closes an idle connection: longer than usual, nobody waits for it to end."""
+
 OnMessage = Callable[[int, link.ToControl], None]
+
+
+class CannotReplace(Exception):
+    """The worker stays, since another did not get well; the text says why."""
 
 
 class Worker:
     """One slot. Its process comes and goes; its column, and its place at the listeners, stay."""
 
-    def __init__(self, slot: int) -> None:
-        self.state = WorkerState(slot)
+    def __init__(self, slot: int, place: int) -> None:
+        self.state = WorkerState(slot, place)
         self.channel: Channel | None = None
         self.told = 0
         """Version of the newest table it was sent; 0: none."""
         self.deaths = 0  # in quick succession
         self.surplus = False  # not wanted any more
+        self.protocol = link.PROTOCOL
+        self.adopted = False  # a former control started it
+        self.trial = False  # to replace another: if it dies the other stays
+        self.replacing: asyncio.Task[None] | None = None
         self.spawning: asyncio.Task[None] | None = None
         self.asking = False  # the launcher has not answered yet
 
@@ -65,12 +83,17 @@ class Worker:
         return f"worker{self.state.slot + 1}"
 
     def send(self, message: link.ToWorker, fds: Sequence[int] = ()) -> None:
-        if self.channel is not None:
+        if self.channel is not None and not self.foreign:
             self.channel.send(link.encode(message), fds)
 
     @property
+    def foreign(self) -> bool:
+        """It speaks another protocol: it serves on by what it was told last, and is to be replaced."""
+        return self.protocol != link.PROTOCOL
+
+    @property
     def live(self) -> bool:
-        return self.channel is not None and not self.channel.closed
+        return self.channel is not None and not self.channel.closed and not self.foreign
 
     def __repr__(self) -> str:
         return repr(self.state)
@@ -96,6 +119,8 @@ class Workers:
         self.tls: set[str] = set()  # names of listeners that speak TLS
         self.draining = False
         self.drain_limit = 30.0
+        self.on_other_code: Callable[[str], None] = lambda why: None
+        """A worker that was just started speaks another protocol: this control is not the code on disk."""
         self._event = event
         self._descriptors = list(descriptors)  # the board, then COLUMNS eventfds
         self._data_dir = data_dir
@@ -103,11 +128,13 @@ class Workers:
         self._table = table
         self._current: link.Table | None = None
         self._wanted = 0
+        self._covered: set[int] = set()  # places where others accept until a new worker does
         self._sockets: dict[str, int] = {}  # held name -> our copy
         self._acks: list[tuple[int, asyncio.Future[None]]] = []
         self._last_tick = time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
+        self._begun = asyncio.Event()
 
     # --- how many ------------------------------------------------------------------------------------
 
@@ -115,34 +142,36 @@ class Workers:
         """Take over those that run, start those that are missing."""
         self._wanted = count
         await self.listen(listeners)
-        for child in adopted:
+        for child in sorted(adopted, key=lambda child: child["began"]):
             await self._adopt(child)
-        self.board.columns = max([count, *(slot + 1 for slot in self.slots)])
+        self._count_columns()
         for slot in set(range(COLUMNS)) - set(self.slots):
             self.board.zero_column(slot)  # of one that died while control was away
         self._publish()
-        for slot in range(count):
-            if slot not in self.slots:
-                self._start(slot)
-        for slot, worker in self.slots.items():
-            if slot >= count:
+        self._begun.set()
+        for place in range(count):
+            if self.at(place) is None:
+                self._start_at(place)
+        for worker in self.slots.values():
+            if worker.surplus or worker.state.place >= count:
                 self._drain(worker)
+            elif worker.foreign:
+                self._later(self._replace_foreign(worker))
+        if adopted:
+            self._later(self._spread())
 
     async def resize(self, count: int) -> None:
-        """More or fewer workers. The sockets of one that goes are accepted from by another until it is gone."""
+        """More or fewer workers. The sockets of one that goes are kept, and accepted from by another."""
         if count == self._wanted:
             return
         more = count > self._wanted
         self._wanted = count
         if more:
-            listeners = await self.launcher.slots(max([count, *(slot + 1 for slot in self.slots)]))
-            await self.listen(listeners)
-        self.board.columns = max([count, *(slot + 1 for slot in self.slots)])
-        for slot in range(count):
-            worker = self.slots.get(slot)
-            if worker is None or worker.surplus:
-                self._start(slot)
-        surplus = [worker for slot, worker in self.slots.items() if slot >= count and not worker.surplus]
+            await self.listen(await self.launcher.slots(count))
+        for place in range(count):
+            if self.at(place) is None:
+                self._start_at(place)
+        surplus = [one for one in self.slots.values() if one.state.place >= count and not one.surplus]
         for worker in surplus:
             worker.surplus = True
         if surplus:
@@ -150,6 +179,19 @@ class Workers:
             self._tell_listeners()
         for worker in surplus:
             self._drain(worker)
+        if more:
+            self._later(self._spread())
+
+    async def _spread(self) -> None:
+        """When all that are wanted accept, new connections go to all; nobody waits for a worker that starts."""
+        while not self.draining:
+            workers = [self.at(place) for place in range(self._wanted)]
+            if all(one is not None and one.live and one.state.acked for one in workers):
+                await self.launcher.steer(self._wanted)
+                self._tell_listeners()  # each its own again
+                return
+            self._changed.clear()
+            await self._changed.wait()
 
     async def listen(self, listeners: list[Listener]) -> None:
         """The listeners from now on; workers are told. The admin API's own are none of theirs."""
@@ -170,6 +212,95 @@ class Workers:
         while self._sockets:
             os.close(self._sockets.popitem()[1])
 
+    def at(self, place: int) -> Worker | None:
+        """Who accepts there, or will."""
+        return next((one for one in self.present if one.state.place == place), None)
+
+    @property
+    def present(self) -> list[Worker]:
+        """One for each place, by place; those that only drain, or are yet to prove themselves, are not among them."""
+        found = (one for one in self.slots.values() if not one.surplus and not one.trial)
+        return sorted(found, key=lambda one: one.state.place)
+
+    @property
+    def columns_told(self) -> int:
+        """For the table: columns of the board in use; 1 when there is one worker alone, whichever its column."""
+        return 1 if len(self.slots) == 1 else self.board.columns
+
+    def _count_columns(self) -> None:
+        self.board.columns = max([self._wanted, *(slot + 1 for slot in self.slots)])
+
+    async def replace(self, worker: Worker) -> None:
+        """A new process at its place, which accepts before this one drains. Raises CannotReplace: then it stays."""
+        if worker.replacing is None or worker.replacing.done():
+            worker.replacing = asyncio.get_running_loop().create_task(self._replace(worker))
+            self._tasks.add(worker.replacing)
+            worker.replacing.add_done_callback(self._tasks.discard)
+        await asyncio.shield(worker.replacing)
+
+    async def _replace(self, worker: Worker) -> None:
+        slot = self._free_slot(worker.state.place)
+        if slot is None:  # as many workers as columns: the others accept for it until it is gone and made anew
+            worker.surplus = True
+            self._covered.add(worker.state.place)
+            self._tell_listeners()
+            self._drain(worker, UPGRADE_IDLE)
+            place, limit = worker.state.place, self.drain_limit + STARTING
+            if not await self._until(lambda: (new := self.at(place)) is not None and self._accepts(new), limit):
+                raise CannotReplace(f"nobody accepts in the place of {worker.name} yet; the others do")
+            return
+        fresh = self.slots[slot] = Worker(slot, worker.state.place)
+        fresh.trial = True
+        self._count_columns()
+        self._publish()  # the others look at its column before it has a request
+        self._launch(fresh)
+        try:
+            if not await self._until(lambda: fresh.surplus or self._accepts(fresh), STARTING):
+                fresh.state.why = f"not ready within {units.duration(STARTING)}"
+        finally:
+            fresh.trial = False
+            if not self._accepts(fresh) and not worker.surplus:
+                fresh.surplus = True
+        if fresh.surplus:
+            if fresh.state.pid:
+                await self._signal(fresh, signal.SIGKILL)
+            if worker.surplus:
+                return  # its place was given up meanwhile
+            raise CannotReplace(f"{fresh.name} was to replace {worker.name}: {fresh.state.why or 'it did not start'}")
+        worker.surplus = True
+        self._drain(worker, UPGRADE_IDLE)
+
+    async def gone(self, workers: Sequence[Worker], within: float) -> bool:
+        """Wait until these processes have ended."""
+        return await self._until(
+            lambda: not any(self.slots.get(one.state.slot) is one and one.state.pid for one in workers), within
+        )
+
+    @staticmethod
+    def _accepts(worker: Worker) -> bool:
+        return worker.live and worker.state.acked > 0
+
+    async def _until(self, condition: Callable[[], bool], within: float) -> bool:
+        """Looked at whenever a worker's state has changed."""
+        deadline = time.monotonic() + within
+        while not condition():
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                    await self._changed.wait()
+            except TimeoutError:
+                return False
+        return True
+
+    async def _replace_foreign(self, worker: Worker) -> None:
+        """One that a former control of other code started."""
+        said = f"{worker.name} speaks protocol {worker.protocol}, this control {link.PROTOCOL}: it is replaced"
+        self._event("worker-protocol", said, pid=worker.state.pid)
+        try:
+            await self.replace(worker)
+        except CannotReplace as error:
+            self._event("worker-protocol", str(error))
+
     def drain(self, limit: float) -> None:
         """Triage stops: all of them end when nothing is left."""
         self.draining = True
@@ -179,19 +310,13 @@ class Workers:
 
     async def ended(self, timeout: float) -> bool:
         """Wait until none is left."""
-        deadline = time.monotonic() + timeout
-        while any(worker.state.pid or worker.spawning for worker in self.slots.values()):
-            self._changed.clear()
-            try:
-                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                    await self._changed.wait()
-            except TimeoutError:
-                return False
-        return True
+        return await self._until(
+            lambda: not any(worker.state.pid or worker.spawning for worker in self.slots.values()), timeout
+        )
 
     async def kill(self) -> None:
         """The limit passed."""
-        for worker in self.slots.values():
+        for worker in list(self.slots.values()):
             if worker.state.pid:
                 await self._signal(worker, signal.SIGKILL)
 
@@ -205,6 +330,7 @@ class Workers:
 
     async def left(self, version: int) -> None:
         """Until all live workers route by this version or a later one."""
+        await self._begun.wait()  # those that a former control started count too
         if self._acked(version):
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -214,7 +340,7 @@ class Workers:
     def broadcast(self, message: link.ToWorker) -> None:
         payload = link.encode(message)
         for worker in self.slots.values():
-            if worker.channel is not None:
+            if worker.channel is not None and not worker.foreign:
                 worker.channel.send(payload)
 
     def send(self, slot: int, message: link.ToWorker) -> None:
@@ -234,11 +360,13 @@ class Workers:
         self._current = self._table()
         payload = link.encode(self._current)
         for worker in self.slots.values():
-            if worker.channel is not None:
+            if worker.channel is not None and not worker.foreign:
                 worker.channel.send(payload)
                 worker.told = self._current.version
 
     def _acked(self, version: int) -> bool:
+        if any(worker.foreign and worker.state.pid for worker in self.slots.values()):
+            return False  # it routes by a table that nobody can change any more, until it has drained
         return all(worker.state.acked >= version for worker in self.slots.values() if worker.live and worker.told)
 
     def _look_at_acks(self) -> None:
@@ -251,11 +379,18 @@ class Workers:
 
     # --- one worker ----------------------------------------------------------------------------------
 
-    def _start(self, slot: int) -> None:
-        worker = self.slots.get(slot)
-        if worker is None:
-            worker = self.slots[slot] = Worker(slot)
-        worker.surplus = False
+    def _free_slot(self, place: int) -> int | None:
+        """The one of the place's own number, or the lowest."""
+        return next((slot for slot in (place, *range(COLUMNS)) if slot not in self.slots), None)
+
+    def _start_at(self, place: int) -> None:
+        slot = self._free_slot(place)
+        if slot is not None:  # else the end of a surplus one makes room
+            worker = self.slots[slot] = Worker(slot, place)
+            self._count_columns()
+            self._launch(worker)
+
+    def _launch(self, worker: Worker) -> None:
         if worker.state.pid or worker.spawning is not None:
             return
         worker.spawning = asyncio.get_running_loop().create_task(self._spawn(worker), name=f"start {worker.name}")
@@ -272,6 +407,7 @@ class Workers:
             if self.draining or worker.surplus:
                 worker.spawning = None
                 self._changed.set()
+                self._later(self._give_up(worker))
                 return
             state.epoch = secrets.token_hex(4)
             ours, theirs = pair()
@@ -287,16 +423,23 @@ class Workers:
                     "argv": [sys.executable, *CODE],
                     "env": _environment(),
                     "give": {"3": names[1]},
-                    "note": {"slot": state.slot, "epoch": state.epoch},
+                    "note": {
+                        "slot": state.slot, "place": state.place, "epoch": state.epoch, "protocol": link.PROTOCOL,
+                    },
                 }
             )
             await self.launcher.drop(names[1])
         except Refused as error:
             worker.deaths += 1
             worker.spawning, worker.asking = None, False
-            self._event("worker-died", f"{worker.name} could not be started: {error}")
-            if worker.deaths < 1000:
-                self._start(state.slot)
+            state.why = f"could not be started: {error}"
+            self._event("worker-died", f"{worker.name} {state.why}")
+            if worker.trial:
+                worker.surplus = True
+                self._later(self._give_up(worker))
+                self._changed.set()
+            elif worker.deaths < 1000:
+                self._launch(worker)
             return
         worker.spawning, worker.asking = None, False
         state.pid = child.pid
@@ -306,8 +449,14 @@ class Workers:
         self._event("worker-started", f"{worker.name} started, pid {state.pid}", pid=state.pid)
 
     async def _adopt(self, child: ChildState) -> None:
+        """Of several at one place, one was to replace the other: the youngest stays."""
         note = child["note"]
-        worker = self.slots[int(note["slot"])] = Worker(int(note["slot"]))
+        slot = int(note["slot"])
+        place = int(note.get("place", slot))
+        if (older := self.at(place)) is not None:
+            older.surplus = True
+        worker = self.slots[slot] = Worker(slot, place)
+        worker.protocol, worker.adopted = int(note.get("protocol", 1)), True
         state = worker.state
         state.pid, state.epoch = child["pid"], str(note["epoch"])
         state.started_at = time.time() - child["lasted"]
@@ -323,12 +472,16 @@ class Workers:
         state = worker.state
         state.heard = time.monotonic()
         state.acked = worker.told = 0
-        worker.channel = Channel(
+        channel = Channel(
             loop,
             socket.socket(fileno=fd),
             lambda payload, fds: self._received(worker, payload, fds),
             self._look_at_acks,
         )
+        worker.channel = channel
+        if worker.foreign:
+            state.state, state.why = "alive", f"{worker.name} speaks protocol {worker.protocol}, not {link.PROTOCOL}"
+            return
         listeners, fds = self._listeners_of(worker)
         start = link.Start(link.PROTOCOL, state.slot, state.epoch, listeners)
         worker.send(start, (*self._descriptors, *fds))
@@ -341,23 +494,32 @@ class Workers:
     def _received(self, worker: Worker, payload: bytes, fds: list[int]) -> None:
         for fd in fds:
             os.close(fd)  # none are ever sent this way
-        message = link.decode_to_control(payload)
         state = worker.state
         state.heard = time.monotonic()
+        if worker.foreign:
+            return  # that it speaks is all there is to know
+        try:
+            message = link.decode_to_control(payload)
+        except msgspec.DecodeError as error:
+            self._event("worker-protocol", f"{worker.name} said what is not understood: {error}")
+            return
         match message:
-            case link.Ready(protocol=protocol):
+            case link.Ready(protocol=protocol, release=release):
+                state.release = release
                 if protocol != link.PROTOCOL:
-                    why = f"{worker.name} speaks protocol {protocol}, not {link.PROTOCOL}: replaced"
-                    self._event("worker-died", why)
-                    self._later(self._signal(worker, signal.SIGKILL))
+                    self._is_foreign(worker, protocol)
                     return
                 if state.state in ("starting", "silent"):
                     state.state, state.why = "alive", ""
             case link.Ack(version=version):
                 state.acked = max(state.acked, version)
+                if state.place in self._covered and not worker.surplus:
+                    self._covered.discard(state.place)
+                    self._tell_listeners()
                 if state.state == "starting":
                     state.state = "alive"
                 self._look_at_acks()
+                self._changed.set()
             case link.Stats():
                 state.stats = message
                 if state.state == "silent":
@@ -366,18 +528,31 @@ class Workers:
                 pass
         self._on_message(state.slot, message)
 
+    def _is_foreign(self, worker: Worker, protocol: int) -> None:
+        """One that was just started is the code on disk, and this control is not."""
+        worker.protocol = protocol
+        if worker.adopted:
+            self._later(self._replace_foreign(worker))
+            return
+        why = f"{worker.name} speaks protocol {protocol}, this control {link.PROTOCOL}"
+        worker.state.why = why
+        self._event("worker-protocol", f"{why}: the code on disk is another")
+        self._later(self._signal(worker, signal.SIGKILL))
+        self.on_other_code(why)
+
     def _flushed(self) -> bool:
         return all(one.channel.flushed or one.channel.closed for one in self.slots.values() if one.channel is not None)
 
     def _listeners_of(self, worker: Worker) -> tuple[list[link.Listener], list[int]]:
-        """What it accepts from: its own slot of each, and those of surplus workers that it stands in for."""
-        slot = worker.state.slot
-        slots = [slot]
-        if slot < self._wanted:
-            slots += [other for other in self.slots if other >= self._wanted and other % self._wanted == slot]
+        """What it accepts from: its own place of each, and of those where none is wanted its share."""
+        places = [worker.state.place]
+        if not worker.surplus:
+            here = [one.state.place for one in self.present if one.state.place not in self._covered]
+            lone = set(range(max((len(one["sockets"]) for one in self.listeners), default=0))) - set(here)
+            places += [place for place in sorted(lone) if here and here[place % len(here)] == places[0]]
         listeners, fds = [], []
         for one in self.listeners:
-            names = list(dict.fromkeys(one["sockets"][i] for i in slots if i < len(one["sockets"])))
+            names = list(dict.fromkeys(one["sockets"][i] for i in places if i < len(one["sockets"])))
             for name in names:
                 listeners.append(link.Listener(one["name"], one["name"] in self.tls))
                 fds.append(self._sockets[name])
@@ -389,10 +564,13 @@ class Workers:
                 listeners, fds = self._listeners_of(worker)
                 worker.send(link.Listen(listeners), fds)
 
-    def _drain(self, worker: Worker) -> None:
-        worker.surplus = worker.surplus or worker.state.slot >= self._wanted
+    def _drain(self, worker: Worker, idle: float = 2.0) -> None:
+        """Idle connections are closed after so many seconds."""
+        worker.surplus = worker.surplus or worker.state.place >= self._wanted
         worker.state.state = "draining" if worker.state.pid else worker.state.state
-        worker.send(link.Drain(self.drain_limit))
+        worker.send(link.Drain(self.drain_limit, idle))
+        if worker.foreign and worker.state.pid:
+            self._later(self._signal(worker, signal.SIGTERM))  # means the same in every protocol
 
     async def _signal(self, worker: Worker, number: int) -> None:
         try:
@@ -423,22 +601,33 @@ class Workers:
             if worker.surplus and not self.draining:
                 self._later(self._give_up(worker))
             return
+        if worker.trial:
+            worker.surplus = True
+            self._event("worker-died", f"{worker.name}, just started, died: {ended.words}", pid=record["pid"])
+            self._later(self._give_up(worker))
+            return
         worker.deaths = worker.deaths + 1 if record["lasted"] < HEALED else 1
         state.restarts += 1
         lasted = units.duration(record["lasted"])
         text = f"{worker.name} died after {lasted}: {ended.words}; it is replaced"
         self._event("worker-died", text, pid=record["pid"], words=ended.words)
-        self._start(state.slot)
+        if worker.foreign:
+            worker.protocol, worker.adopted = link.PROTOCOL, False  # the next one says what it speaks
+        self._launch(worker)
 
     async def _give_up(self, worker: Worker) -> None:
-        """A surplus worker is gone: so are its sockets, when no other slot above needs to stay."""
-        if not worker.surplus or worker.state.pid:
+        """A surplus worker is gone. Its sockets stay: see launcher/sockets.py."""
+        slot = worker.state.slot
+        if not worker.surplus or worker.state.pid or self.slots.get(slot) is not worker:
             return
-        del self.slots[worker.state.slot]
-        if all(slot < self._wanted for slot in self.slots):
-            await self.listen(await self.launcher.slots(self._wanted))
-            self.board.columns = self._wanted
-            self._publish()
+        del self.slots[slot]
+        with contextlib.suppress(Refused):
+            await self.launcher.drop(f"{worker.name}.control")
+        for place in range(self._wanted):
+            if self.at(place) is None and not self.draining:
+                self._start_at(place)
+        self._count_columns()
+        self._publish()
 
     # --- time ----------------------------------------------------------------------------------------
 

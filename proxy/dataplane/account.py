@@ -72,6 +72,8 @@ def account(exchange: Exchange, now: float) -> None:
         tally.fault(name)
         if fault.status == 499:
             exchange.status = status = 499
+    if app is not None and app.watches is not None:
+        app.watches.ended(exchange, tally, wait if exchange.at_once and exchange.asked_at else 0.0)
     fields, method = exchange.fields, exchange.method
     known = METHODS.get(method)
     record = Record(

@@ -20,6 +20,7 @@ from proxy.dataplane.balance import BALANCERS, Balancer
 from proxy.dataplane.buckets import Buckets
 from proxy.dataplane.instance import Instance
 from proxy.dataplane.retries import RetryBudget
+from proxy.dataplane.watches import Watches
 from proxy.faults import Fault
 from proxy.link import messages
 from proxy.link.board import COLUMNS
@@ -41,6 +42,7 @@ class App:
         self.balancer: Balancer = BALANCERS[spec.balance]()
         self.budget = RetryBudget(spec.budget, spec.per_second)
         self.buckets: Buckets | None = None
+        self.watches: Watches | None = None
         self.queue: deque[Exchange] = deque()
         self.pressed = False
         self.any_usable = False
@@ -75,6 +77,11 @@ class App:
                 if spec.rate
                 else None
             )
+        if first or spec.watches != before.watches:
+            self.watches = Watches(spec.watches) if spec.watches else None
+            if self.watches is not None:
+                for tally in (self.worker.tally(self), *(each.tally for each in self.instances.values())):
+                    self.watches.tidy(tally)
         instances: dict[str, Instance] = {}
         for each in spec.instances:
             known = self.instances.get(each.name)

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
+from proxy import __version__
 from proxy.dataplane.guard import rss
 from proxy.dataplane.log import log
 from proxy.dataplane.tally import Tally
@@ -40,6 +41,8 @@ class ControlLink:
         self._board_fds: list[int] = []
         self._untold: list[Tally] = []
         self._lag_told = self._lag_peak = 0
+        self._oldest: dict[str, dict[str, float]] = {}
+        self._heard: dict[str, dict[str, float]] = {}
 
     def send(self, message: messages.ToControl) -> None:
         if self._channel.waiting > MOST_WAITING and not isinstance(message, _NEEDED):
@@ -68,7 +71,7 @@ class ControlLink:
         elif isinstance(message, messages.Cut):
             worker.cut(message.row, message.fault)
         elif isinstance(message, messages.Find):
-            found = worker.flight.find(message.id, message.limit, message.app, message.path)
+            found = worker.flight.find(message.id, message.limit, message.app, message.path, message.instance)
             self.send(messages.Found(message.question, found))
         elif isinstance(message, messages.Listen):
             self._loop.create_task(worker.listen(message.listeners, fds))
@@ -80,8 +83,12 @@ class ControlLink:
 
     def _start(self, start: messages.Start, fds: list[int]) -> None:
         """A new control says the same again: the worker stays as it is and tells everything."""
-        if start.protocol != PROTOCOL:
+        if start.protocol != PROTOCOL:  # it may mean anything: we stay as we are, and control has one of us replaced
             log("other-protocol", ours=PROTOCOL, theirs=start.protocol, level="error")
+            for fd in fds:
+                os.close(fd)
+            self.send(messages.Ready(PROTOCOL, start.worker, start.epoch, os.getpid(), __version__))
+            return
         if self.worker is None:
             board = Board(fds[0], start.worker + 1)
             os.close(fds[0])
@@ -94,7 +101,7 @@ class ControlLink:
             for fd in fds:
                 os.close(fd)
             self._tell_stats(everything=True)
-        self.send(messages.Ready(PROTOCOL, start.worker, self.worker.epoch, os.getpid()))
+        self.send(messages.Ready(PROTOCOL, start.worker, self.worker.epoch, os.getpid(), __version__))
 
     def _tell(self) -> None:
         self._loop.call_later(TELL_EVERY, self._tell)
@@ -111,6 +118,8 @@ class ControlLink:
         self._tell_records()
         lag_max, worker.lag_max_us = worker.lag_max_us, 0
         self._lag_told, self._lag_peak = lag_max, max(self._lag_peak, lag_max)
+        self._oldest = worker.oldest(monotonic())
+        self._heard = worker.heard(self._oldest)
         if everything or at_once or not self._untold:
             self._untold += worker.changed(everything)  # what is in it twice is told twice: it is cumulative
             if len(self._untold) > ROWS and not at_once:
@@ -154,6 +163,8 @@ class ControlLink:
                 rss(),
                 rows,
                 self._lag_peak,
+                self._oldest,
+                self._heard,
             )
         )
 

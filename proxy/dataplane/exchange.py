@@ -23,7 +23,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from proxy import faults
-from proxy.dataplane import answers
+from proxy.dataplane import answers, watches
 from proxy.dataplane.account import account, note
 from proxy.dataplane.buckets import client_key
 from proxy.dataplane.retries import Sent, Tried, Verdict, decide
@@ -467,6 +467,7 @@ class Exchange:
         self.tunnel = True
         self.instance.tunnels += 1
         self.worker.tunnels += 1
+        watches.head_came(self)
         lines = head.kept + b"Connection: Upgrade\r\nUpgrade: " + head.upgrade + b"\r\nX-Request-ID: " + self.id
         client.write(lines + b"\r\n\r\n" + rest)
         self.bytes_out += len(rest)
@@ -509,7 +510,6 @@ class Exchange:
         sent = Sent.NOTHING if self.sent == 0 else Sent.WHOLE if self.request_done else Sent.PARTLY
         since = self.asked_at or self.sent_at
         waited = now - since if since else None
-        note(self, fault, detail, now)
         path = self.target.decode("latin-1").partition("?")[0]
         tried = Tried(
             self.method,
@@ -522,6 +522,11 @@ class Exchange:
             self.alone,
             (self.method.decode(), path) in app.spec.suspects if self.exits else False,
         )
+        verdict = decide(fault, tried, now, app.budget, app.spec.attempts, app.spec.retry_on)
+        if fault is faults.APP_ERROR and not verdict.again:
+            return False  # an answer after all: it is passed on as it came
+        note(self, fault, detail, now)
+        watches.failed(self, fault, now)
         was_fresh = self.fresh
         conn = self.conn
         blamed = fault.blame is not faults.Blame.NO
@@ -529,7 +534,6 @@ class Exchange:
         if conn is not None:
             conn.close()
         instance.went_wrong(fault)
-        verdict = decide(fault, tried, now, app.budget, app.spec.attempts, app.spec.retry_on)
         if verdict is Verdict.SUSPECT_TWICE:
             self.worker.send(Suspect(app.name, self.method.decode(), path, self.id.decode()))
         if not verdict.again:
@@ -599,6 +603,7 @@ class Exchange:
         if self.instance is not None:
             conn, instance = self.conn, self.instance
             note(self, fault, detail, now)
+            watches.failed(self, fault, now)
             self._release(now, None, fault.blame is not faults.Blame.NO)
             if conn is not None:
                 conn.close()

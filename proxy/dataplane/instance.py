@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final
 from proxy.dataplane.adaptive import Gradient
 from proxy.dataplane.balance import ramp
 from proxy.dataplane.tally import Tally
+from proxy.dataplane.upstream import HEAD
+from proxy.dataplane.wheel import INFINITE
 from proxy.faults import Blame, Fault
 from proxy.link import messages
 from proxy.link.board import COLUMNS
@@ -55,6 +57,7 @@ class Instance:
         self.down_until = 0.0
         self.gone = False
         """It left the table."""
+        self.left_at = 0.0
         self.streak = 0
         self.good = 0
         self.news: dict[str, int] = {}
@@ -117,6 +120,19 @@ class Instance:
     def usable(self, now: float) -> bool:
         """Whether the balancer may have it."""
         return self.spec.admission != "ejected" and self.down_until <= now
+
+    def waits_since(self) -> float:
+        """When the oldest of its requests that wait for a response head was sent whole; infinite when none waits."""
+        since = INFINITE
+        for connection in self.open:
+            exchange = connection.exchange
+            if exchange is not None and connection.state == HEAD and 0.0 < exchange.asked_at < since:
+                since = exchange.asked_at
+        return since
+
+    def heard_at(self) -> float:
+        """When content of a response or a tunnel that is under way last came from it; 0.0: none is under way."""
+        return max((each.last for each in self.open if each.exchange is not None and each.state != HEAD), default=0.0)
 
     # --- connections ------------------------------------------------------------------------------
 

@@ -47,14 +47,17 @@ class FlightRecorder:
         ring = self._ring[self._at :] + self._ring[: self._at]
         return [record for record in reversed(ring) if record is not None]
 
-    def find(self, prefix: str, limit: int, app: str = "", path: str = "") -> list[Record]:
-        """Records whose id, or whose client's id, begins so; newest first."""
+    def find(self, prefix: str, limit: int, app: str = "", path: str = "", instance: str = "") -> list[Record]:
+        """Records whose id, or whose client's id, begins so; newest first. `instance`: that had an attempt there."""
         found = []
         for record in self.newest():
             if prefix and not (record.id.startswith(prefix) or record.client_request_id.startswith(prefix)):
                 continue
             if (app and record.app != app) or (path and not record.target.startswith(path)):
                 continue
+            if instance and record.instance != instance:
+                if all(attempt.instance != instance for attempt in record.attempts or ()):
+                    continue
             found.append(record)
             if len(found) >= limit:
                 break

@@ -16,7 +16,7 @@ class Tally:
 
     __slots__ = (
         "app", "bytes_in", "bytes_out", "classes", "connects", "dirty", "faults", "instance", "own_sum", "requests",
-        "retries", "total", "total_sum", "wait", "wait_sum",
+        "retries", "total", "total_sum", "wait", "wait_sum", "watched",
     )  # fmt: skip
 
     def __init__(self, app: str, instance: str) -> None:
@@ -35,6 +35,8 @@ class Tally:
         self.total_sum = 0.0
         self.wait_sum = 0.0
         self.own_sum = 0.0
+        self.watched: dict[str, int] = {}
+        """By watch; see watches.py."""
         self.dirty = False
 
     def fault(self, name: str) -> None:
@@ -59,6 +61,7 @@ class Tally:
             _sparse(self.wait),
             self.wait_sum,
             self.own_sum,
+            dict(self.watched),
         )
 
 

@@ -14,11 +14,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import socket
 import time
 from typing import TYPE_CHECKING, Final, cast
 
 from proxy import faults
+from proxy.dataplane import watches
 from proxy.dataplane.wheel import INFINITE
 from proxy.faults import Fault
 from proxy.wire import response
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 monotonic = time.monotonic
 
 HIGH_WATER: Final = 65536
+_EVENTS: Final = re.compile(rb"\r\ncontent-type:[ \t]*text/event-stream", re.IGNORECASE)
 HEAD, LENGTH, CHUNKED, UNTIL_CLOSE, TUNNEL, IDLE = range(6)
 _STATES: Final = ("head", "length", "chunked", "until close", "tunnel", "idle")
 
@@ -85,6 +88,13 @@ class InstanceConnection(asyncio.Protocol):
     def state_has_content(self) -> bool:
         """Whether the response under way has content whose end is told by chunks or by closing."""
         return self.state in (CHUNKED, UNTIL_CLOSE)
+
+    @property
+    def endless(self) -> bool:
+        """Whether what passes has no end of its own: a tunnel, or server-sent events. Their clients connect again."""
+        if self.state == TUNNEL:
+            return True
+        return self.state_has_content and _EVENTS.search(self.raw) is not None
 
     # --- asyncio ----------------------------------------------------------------------------------
 
@@ -285,6 +295,7 @@ class InstanceConnection(asyncio.Protocol):
 
     def _wait_on(self, exchange: Exchange, now: float) -> None:
         """More content is to come: the limit is the longest gap now."""
+        watches.head_came(exchange)
         due = now + exchange.app.spec.idle  # type: ignore[union-attr]
         self.worker.wheel.arm(self, due)
 

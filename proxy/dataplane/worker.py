@@ -37,6 +37,7 @@ from proxy.wire.request import HeadError
 if TYPE_CHECKING:
     from proxy.dataplane.client import ClientConnection
     from proxy.dataplane.instance import Instance
+    from proxy.dataplane.upstream import InstanceConnection
     from proxy.wire.request import Fields
 
 monotonic = time.monotonic
@@ -45,6 +46,8 @@ LOOK: Final = 0.02
 """How often a queue is looked at while somebody waits."""
 FATE_WAIT: Final = 1.0
 """Seconds to wait for control's word on an instance that ended; then it counts as ended by itself."""
+OLDEST: Final = 1.0
+"""Seconds that a request waits for its response head before control is told since when."""
 _LEARN: Final = 0.01
 HEADS_REMEMBERED: Final = 512
 HEAD_REMEMBERED: Final = 4096
@@ -125,6 +128,7 @@ class Worker:
             first = self.version == 0
             self.version = table.version
             self.board.columns = table.workers
+            self.board.first = self.column if table.workers == 1 else 0
             self._apply_settings(table.settings)
             apps: dict[str, App] = {}
             for spec in table.apps:
@@ -183,6 +187,16 @@ class Worker:
     def left(self, instance: Instance) -> None:
         """An instance left the table: its counts are still to be told."""
         self._leaving.append(instance)
+        instance.left_at = monotonic()
+        if instance.own:
+            drain = instance.app.spec.tunnel_drain
+            self.loop.call_later(drain, self._cut_streams, instance)
+
+    def _cut_streams(self, instance: Instance) -> None:
+        """It left the table `tunnel.drain` ago."""
+        for connection in tuple(instance.open):
+            if connection.endless:
+                self._cut(connection, faults.INSTANCE_RECYCLED, "tunnel.drain passed")
 
     # --- for exchanges ----------------------------------------------------------------------------
 
@@ -329,22 +343,28 @@ class Worker:
             exchange.fate(fate, now)
 
     def cut(self, row: int, fault_name: str) -> None:
-        """The drain limit passed: end what is still on this instance."""
+        """The drain limit passed: end what is still on this instance, but for what `tunnel.drain` still lets go on."""
         now = monotonic()
         fault = faults.FAULTS[fault_name]
         instances = [*self._leaving, *(each for app in self.apps.values() for each in app.instances.values())]
         for instance in instances:
             if instance.row == row:
+                streams_go_on = instance.gone and now < instance.left_at + instance.app.spec.tunnel_drain
                 for connection in tuple(instance.open):
-                    exchange = connection.exchange
-                    if exchange is None:
-                        connection.close()
-                    elif exchange.tunnel:
-                        client = exchange.client
-                        exchange.tunnel_ended(now, fault)
-                        client.close_after_writing()
-                    else:
-                        exchange.failed(fault, "the drain limit passed", now=now)
+                    if not (streams_go_on and connection.endless):
+                        self._cut(connection, fault, "the drain limit passed")
+
+    def _cut(self, connection: InstanceConnection, fault: faults.Fault, why: str) -> None:
+        now = monotonic()
+        exchange = connection.exchange
+        if exchange is None:
+            connection.close()
+        elif exchange.tunnel:
+            client = exchange.client
+            exchange.tunnel_ended(now, fault, why)
+            client.close_after_writing()
+        else:
+            exchange.failed(fault, why, now=now)
 
     # --- time -------------------------------------------------------------------------------------
 
@@ -401,6 +421,26 @@ class Worker:
         tallies += [each.tally for app in self.apps.values() for each in app.instances.values()]
         self._gone_tallies.clear()
         return tallies if everything else [each for each in tallies if each.dirty]
+
+    def oldest(self, now: float) -> dict[str, dict[str, float]]:
+        """App and instance to since when its oldest request, sent whole, waits for a response head; over 1 s only."""
+        found: dict[str, dict[str, float]] = {}
+        for app in self.apps.values():
+            for instance in app.instances.values():
+                if instance.own:
+                    since = instance.waits_since()
+                    if now - since > OLDEST:
+                        found.setdefault(app.name, {})[instance.name] = since
+        return found
+
+    def heard(self, waiting: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        """Of instances that `oldest` found, when content last came from them: a stream shows that they live."""
+        found: dict[str, dict[str, float]] = {}
+        for name, app in self.apps.items():
+            for instance in app.instances.values() if name in waiting else ():
+                if instance.name in waiting[name] and (at := instance.heard_at()):
+                    found.setdefault(name, {})[instance.name] = at
+        return found
 
     # --- the end ----------------------------------------------------------------------------------
 

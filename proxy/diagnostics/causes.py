@@ -157,8 +157,10 @@ def absent(case: Case) -> Cause:
     do = [f"check  triage why {case.name}     how it is at this moment"]
     if name == "no-instance":
         why = f"{case.name} is set to have no instance, so nobody could be asked."
-        cause, certainty = [f"Certain: an operator's word or the config. {case.name} wants {app.wanted} now."], CERTAIN
-        do.insert(0, f"now    {case.ends}")
+        said = f"an operator's word ({app.count_by})" if app.count_by else "the config"
+        cause, certainty = [f"Certain: {said}. {case.name} wants {app.wanted} now."], CERTAIN
+        by_hand = f"now    triage scale {case.name} auto     as many as the config says"
+        do.insert(0, by_hand if app.count_by else f"now    {case.ends}")
     elif name == "stopped":
         why = f"{case.name} was stopped by hand, so its requests are turned away."
         cause = [f"Certain: an operator's act{f' ({app.stopped_by})' if app.stopped_by else ''}."]
@@ -175,6 +177,9 @@ def absent(case: Case) -> Cause:
         why = f"No instance of {case.name} was {state}, and none became so within the time in the queue."
         cause, certainty = _why_absent(case, name)
         do.append("later  " + case.ends)
+        if name == "all-ejected":
+            mine = app.ejected_by_hand[:3]
+            do[:0] = [f"now    triage admit {case.name}/{one}     it was ejected by hand" for one in mine]
     return Cause([why, *case.said()], cause, do, certainty)
 
 
@@ -412,6 +417,9 @@ def exited(case: Case) -> Cause:
             f"The kernel killed {case.instance} for using all its memory{size} while it had this request.",
             f"Certain: its cgroup counted an oom_kill; {ended.words}; Triage had sent no signal.",
         ]
+        if limit := case.there.memory_limit:
+            more = units.write_size(2 * limit)
+            do.append(f"now    triage scale {case.name} --memory {more}     one instance at a time, no request lost")
         do.append(f"later  more memory (apps.{case.name}.process.memory), or find what grows")
     elif ended.oom == "likely":
         why = [

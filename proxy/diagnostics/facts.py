@@ -108,7 +108,9 @@ class AppFacts:
     suspects: tuple[str, ...] = ()  # "GET /crash"
     instances: tuple[InstanceFacts, ...] = ()
     exits: tuple[tuple[str, ExitFacts], ...] = ()  # of late, newest last
-    stopped_by: str = ""
+    stopped_by: str = ""  # "by hand at 2026-01-05T03:07:41.000Z: a migration"; "" when it is neither stopped nor held
+    count_by: str = ""  # likewise, who set how many instances there are
+    ejected_by_hand: tuple[str, ...] = ()
     has_process: bool = True
 
 

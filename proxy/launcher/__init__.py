@@ -6,6 +6,6 @@ children   spawned, reaped, their leftovers ended child      fork and exec, told
 store      descriptors by name                    sockets    one plain bind, then a socket per worker slot
 requests   what control may ask for               restarts   when control is started again (pure)
 record     the lock and launcher.json             processes  reading /proc, ending what is left over
-journal    log lines that never block
+journal    log lines that never block                 handover   the same process with newer code
 Standard library only, one thread, no policy; imports units and link.spawn, nothing else of ours.
 """

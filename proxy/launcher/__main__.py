@@ -1,11 +1,14 @@
-"""`python -m proxy.launcher FD`: FD is the memfd of the plan (see link/spawn.py)."""
+"""`python -m proxy.launcher FD`: FD is the memfd of the plan (see link/spawn.py).
+
+`python -m proxy.launcher resume FD`: the same process with newer code; FD is the memfd of the handover.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 
-from proxy.launcher import record
+from proxy.launcher import handover, record
 from proxy.launcher.journal import Log
 from proxy.launcher.launcher import Launcher
 from proxy.launcher.sockets import CannotListen
@@ -19,20 +22,20 @@ def main(argv: list[str]) -> int:
     os.close(spare)
     _close_on_exec()
     name_process("triage")
+    if argv[1] == "resume":
+        return handover.resume(handover.read(int(argv[2]))).run()
     try:
         plan = read_plan(int(argv[1]))
         log = Log(quiet=plan["run"])
         lock = record.lock(plan["data_dir"])
         for pid, command in record.end_predecessor(plan["data_dir"]):
             log.warning("leftover-ended", pid=pid, command=command)
-        launcher = Launcher(plan, log)
+        launcher = Launcher(plan, log, lock)
         launcher.begin()
     except (CannotListen, record.InUse, OSError, ValueError, IndexError) as error:
         print(_said(error), file=sys.stderr)
         return 1
-    code = launcher.run()
-    os.close(lock)
-    return code
+    return launcher.run()
 
 
 def _said(error: Exception) -> str:

@@ -49,8 +49,10 @@ class Child:
         self.argv = [str(word) for word in request["argv"]]
         self.cwd = request.get("cwd") or "/"
         self.env: dict[str, str] = dict(request.get("env") or {})
-        self.cgroup = request.get("cgroup")
+        given = request.get("cgroup") or []
+        self.cgroups = [given] if isinstance(given, str) else [str(path) for path in given]
         self.nice = int(request.get("nice") or 0)
+        self.affinity = [int(core) for core in request.get("affinity") or ()]
         self.ptracer = bool(request.get("ptracer"))
         self.nofile = request.get("nofile") or ("original" if self.kind == "instance" else "raised")
         self.shut = list(request.get("shut") or ())
@@ -72,6 +74,20 @@ class Child:
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.name} pid {self.pid}>"
+
+    def told(self) -> dict[str, Any]:
+        """What a launcher of newer code needs of a child that runs: every plain value but what its start alone took."""
+        return {key: value for key, value in vars(self).items() if key not in _OF_ITS_START}
+
+    @classmethod
+    def resumed(cls, row: dict[str, Any]) -> Child:
+        """From `told`; what that lacks is as in a new one."""
+        child = cls(SpawnRequest(name=row["name"], kind=row["kind"], argv=[]))
+        vars(child).update({key: value for key, value in row.items() if key in vars(child)})
+        return child
+
+
+_OF_ITS_START: Final = ("argv", "cwd", "env", "uid", "gid", "groups", "errors", "pidfd", "reply", "refused")
 
 
 def _user(request: SpawnRequest) -> tuple[str, int | None, int | None, list[int] | None]:
@@ -167,10 +183,13 @@ def _become(
         for target, fd in moved.items():
             os.dup2(fd, target, inheritable=True)
         step = "cgroup"
-        if child.cgroup:
-            procs = os.open(os.path.join(child.cgroup, "cgroup.procs"), os.O_WRONLY | os.O_CLOEXEC)
+        for path in child.cgroups:
+            procs = os.open(os.path.join(path, "cgroup.procs"), os.O_WRONLY | os.O_CLOEXEC)
             os.write(procs, b"0")
             os.close(procs)
+        step = "affinity"
+        if child.affinity:
+            os.sched_setaffinity(0, child.affinity)
         step = "nice"
         if child.nice:
             os.nice(child.nice)
@@ -234,7 +253,7 @@ def explain(child: Child, step: str, number: int, text: str) -> Refused:
     elif step == "user":
         said = f"could not become user {child.user or child.uid}: {why}"
     elif step == "cgroup":
-        said = f"cgroup {child.cgroup}: {why}"
+        said = f"cgroup {', '.join(child.cgroups)}: {why}"
     else:
         said = f"{program}: {step}: {why}"
     return Refused(step, number, said)

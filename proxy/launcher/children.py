@@ -41,6 +41,8 @@ class Children:
         self.on_change: Callable[[], None] = lambda: None
         self._pipes_of_exit: dict[int, dict[str, int]] = {}
         self._ended_sessions: dict[int, float] = {}
+        self._cgroups: set[str] = set()
+        """of those that were there at the end of all: control removes the others"""
         self._count = 0
         self._pipe_size = forking.PIPE_MOST
 
@@ -124,6 +126,35 @@ class Children:
         child = self.by_name.get(name.removesuffix(".pidfd")) if name.endswith(".pidfd") else None
         return child.pidfd if child is not None else self.store.descriptor(name)
 
+    # --- the same process with newer code
+
+    @property
+    def quiet(self) -> bool:
+        """Of each child it is known whether it became its program, and who asked was told."""
+        return not any(child.errors >= 0 or child.refused is not None for child in self.by_name.values())
+
+    def told(self) -> dict[str, object]:
+        return {
+            "children": [child.told() for child in self.by_name.values()],
+            "exits": list(self.exits.values()),
+            "pipes": list(self._pipes_of_exit.items()),
+            "sessions": list(self._ended_sessions.items()),
+            "count": self._count,
+            "pipe_size": self._pipe_size,
+            "nofile": self.nofile,
+        }
+
+    def resume(self, row: dict[str, Any]) -> None:
+        """They are still ours, unreaped, so each pid is still theirs."""
+        self._count, self._pipe_size = row["count"], row["pipe_size"]
+        self.exits = {how["exit"]: how for how in row["exits"]}
+        self._pipes_of_exit = dict(row["pipes"])
+        self._ended_sessions = dict(row["sessions"])
+        for child in map(Child.resumed, row["children"]):
+            child.pidfd = os.pidfd_open(child.pid)
+            self.by_name[child.name] = self.by_pid[child.pid] = child
+            self.loop.watch(child.pidfd, self.reap)
+
     # --- while they run
 
     def signal(self, child: Child, signum: int, *, group: bool) -> None:
@@ -179,8 +210,8 @@ class Children:
         now = time.monotonic()
         self._started(child)
         processes.kill_group(child.pid)
-        if child.cgroup:
-            processes.kill_cgroup(child.cgroup)
+        for path in child.cgroups:
+            processes.kill_cgroup(path)
         self.store.shut(child.shut)
         _, _, usage = os.wait4(child.pid, 0)
         del self.by_name[child.name], self.by_pid[child.pid]
@@ -259,8 +290,10 @@ class Children:
         for child in self.by_name.values():
             processes.kill_group(child.pid)
             self.signal(child, signal.SIGKILL, group=False)
-            if child.cgroup:
-                processes.kill_cgroup(child.cgroup)
+            for path in child.cgroups:
+                processes.kill_cgroup(path)
+                self._cgroups.add(path)
         self.reap()
         orphans = self.end_orphans(all_of_them=True)
-        return bool(self.by_name) or orphans
+        self._cgroups = {path for path in self._cgroups if not processes.remove_cgroup(path)}
+        return bool(self.by_name or self._cgroups) or orphans

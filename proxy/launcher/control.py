@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from proxy.launcher import processes
 from proxy.launcher.child import Child, Refused
@@ -49,6 +50,8 @@ class Control:
         self.ending: Callable[[], bool] = lambda: False
         self.restarts = Restarts()
         self.child: Child | None = None
+        self.planned = False
+        """it said that it ends to be replaced"""
         self.start_at = NEVER
         self._channel: Channel | None = None
         self._heard = NEVER
@@ -96,12 +99,47 @@ class Control:
         if self.ending():
             return
         now = time.monotonic()
+        if self.planned:
+            self.planned, self.start_at = False, now
+            self.restarts.handed_over()
+            self.log.info("control-replaced", pid=how["pid"], code=how["code"], signal=how["signal"])
+            return
         delay = self.restarts.died(now, how["lasted"])
         self.start_at = now + delay
         how_it_ended = {"pid": how["pid"], "code": how["code"], "signal": how["signal"]}
         self.log.error("control-ended", **how_it_ended, again_in=round(delay, 1))
         if self.restarts.fresh:
             self.log.error("control-fresh", text="three deaths in 10 s: the next goes by children and config")
+
+    # --- the same process with newer code
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing of the channel is in this process's memory: what the kernel holds of it stays."""
+        return self._channel is None or self._channel.quiet
+
+    @property
+    def descriptor(self) -> int:
+        return -1 if self._channel is None else self._channel.fileno()
+
+    def told(self) -> dict[str, object]:
+        return {
+            "fd": self.descriptor, "start_at": self.start_at, "planned": self.planned,
+            "within": self._within, "kill_at": self._kill_at, "restarts": vars(self.restarts),
+        }  # fmt: skip
+
+    def resume(self, row: dict[str, Any]) -> None:
+        self.start_at, self.planned = row["start_at"], row["planned"]
+        self._within, self._kill_at = row["within"], row["kill_at"]
+        vars(self.restarts).update({key: value for key, value in row["restarts"].items() if key in vars(self.restarts)})
+        self.child = self.children.by_name.get("control")
+        if row["fd"] >= 0:
+            self._channel = Channel(socket.socket(fileno=row["fd"]))
+            self.loop.watch(row["fd"], self._ready)
+        if self.child is not None:
+            self._heard = time.monotonic()
+        elif self.start_at == NEVER:  # it ended just now
+            self.start_at = time.monotonic()
 
     # --- time
 
@@ -186,6 +224,6 @@ class Control:
             self._channel = None
         self.children.nobody_asks()
         if self.child is not None:
-            if not self.ending():
+            if not self.ending() and not self.planned:
                 self.log.warning("control-hung-up", pid=self.child.pid, text=why)
             processes.kill_group(self.child.pid)

@@ -103,13 +103,62 @@ def kill_orphan(pid: int, row: Stat) -> None:
 
 
 def kill_cgroup(path: str) -> bool:
-    """Kill all in a cgroup v2 directory (Linux 5.14); False where that can't be done."""
+    """Kill all in a cgroup directory, of v2 (Linux 5.14) or v1; False where that can't be done."""
     try:
         with open(os.path.join(path, "cgroup.kill"), "w", encoding="ascii") as file:
             file.write("1")
         return True
     except OSError:
+        return _kill_one_by_one(path)
+
+
+def _kill_one_by_one(path: str) -> bool:
+    """They may fork meanwhile: again until none is left. Each is looked at once more through its pidfd."""
+    for _ in range(50):
+        pids = cgroup_pids(path)
+        if pids is None:
+            return False
+        fds = []
+        for pid in pids:
+            try:
+                fds.append((pid, os.pidfd_open(pid)))
+            except OSError:
+                continue
+        still = set(cgroup_pids(path) or ())
+        for pid, fd in fds:
+            try:
+                if pid in still:
+                    signal.pidfd_send_signal(fd, signal.SIGKILL)
+            except OSError:
+                pass
+            os.close(fd)
+        if not fds:
+            break
+    return True
+
+
+def cgroup_pids(path: str) -> list[int] | None:
+    """None: there is no such cgroup."""
+    try:
+        with open(os.path.join(path, "cgroup.procs"), encoding="ascii") as file:
+            return [int(line) for line in file]
+    except OSError:
+        return None
+
+
+def remove_cgroup(path: str) -> bool:
+    """And what held it alone. True when it is gone; what is in use stays."""
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        pass
+    except OSError:
         return False
+    try:
+        os.rmdir(os.path.dirname(path))
+    except OSError:
+        pass
+    return True
 
 
 def end_leftovers(children: Iterable[tuple[int, int]], marker: str, *, within: float) -> list[tuple[int, str]]:

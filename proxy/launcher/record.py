@@ -56,12 +56,15 @@ def end_predecessor(data_dir: str, *, within: float = 10.0) -> list[tuple[int, s
             return []
         children = [(int(child["pid"]), int(child["start"])) for child in row["children"]]
         mark = marker(int(row["pid"]), int(row["start"]))
-        cgroups = [str(child["cgroup"]) for child in row["children"] if child.get("cgroup")]
+        cgroups = [str(path) for child in row["children"] for path in child.get("cgroups") or ()]
     except (OSError, ValueError, KeyError, TypeError):
         return []
     for path in cgroups:
         processes.kill_cgroup(path)
-    return processes.end_leftovers(children, mark, within=within)
+    ended = processes.end_leftovers(children, mark, within=within)
+    for path in cgroups:
+        processes.remove_cgroup(path)
+    return ended
 
 
 def forget(data_dir: str) -> None:

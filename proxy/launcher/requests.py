@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from proxy.launcher import handover
 from proxy.launcher.child import Refused
 from proxy.link.spawn import Address, Message, SpawnRequest
 
@@ -97,6 +98,19 @@ def _ack(launcher: Launcher, message: Message, fds: list[int]) -> None:
         launcher.children.acknowledged(number)
 
 
+def _again(launcher: Launcher, message: Message, fds: list[int]) -> Answer:
+    launcher.control.planned = True
+    return {}, ()
+
+
+def _handover(launcher: Launcher, message: Message, fds: list[int]) -> Answer:
+    return {"handover": handover.told(launcher)}, ()
+
+
+def _exec(launcher: Launcher, message: Message, fds: list[int]) -> None:
+    launcher.exec_asked(int(message["id"]))
+
+
 def _bye(launcher: Launcher, message: Message, fds: list[int]) -> None:
     launcher.end(int(message.get("code", 0)), "control said bye")
 
@@ -113,5 +127,8 @@ OPS: Final[dict[str, Callable[[Any, Message, list[int]], Answer | None]]] = {
     "steer": _steer,
     "beat": _beat,
     "ack": _ack,
+    "again": _again,
+    "handover": _handover,
+    "exec": _exec,
     "bye": _bye,
 }

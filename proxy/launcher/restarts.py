@@ -2,6 +2,7 @@
 
 Always true:
   - a control is started again, for ever; only the wait grows;
+  - one that handed over has not died, and its successor gets what it wrote;
   - once `fresh`, every next one is fresh until one has lived `SETTLED`: what kills is not tried again.
 """
 
@@ -33,3 +34,6 @@ class Restarts:
             self.fresh = True
         delay, self._delay = self._delay, min(self._delay * 2, LONGEST)
         return delay
+
+    def handed_over(self) -> None:
+        self._delay, self._recent, self.fresh = FIRST, [], False

@@ -5,6 +5,8 @@ Always true:
     too, is found out, and there is no moment in which it is free. It joins the others' group afterwards
     (SO_REUSEPORT set after bind, before listen);
   - a socket listens from the start: what connects while no worker accepts waits in its backlog;
+  - a per-worker socket is never given up while its address is listened on: who closes the last copy of one resets what
+    came between the last accept and the close, which no order of steps prevents. Fewer workers accept from all of them;
   - a Unix socket and an admin address are one socket for all.
 """
 
@@ -25,8 +27,7 @@ from proxy.launcher import processes
 from proxy.link.spawn import Address, Listener
 
 BACKLOG: Final = 4096
-SO_ATTACH_REUSEPORT_CBPF: Final = 51  # asm-generic/socket.h; the socket module has no names for them
-SO_DETACH_REUSEPORT_BPF: Final = 68
+SO_ATTACH_REUSEPORT_CBPF: Final = 51  # asm-generic/socket.h; the socket module has no name for it
 
 
 class CannotListen(Exception):
@@ -65,6 +66,27 @@ class Listening:
         kind, path = self.address["kind"], self.path
         return Listener(name=self.name, kind=kind, host=self.host, port=self.port, path=path, sockets=names)
 
+    def told(self) -> dict[str, Any]:
+        """For a launcher of newer code; the descriptors are those of `held`."""
+        return {
+            "address": self.address, "single": self.single, "fds": list(self.held().values()),
+            "host": self.host, "port": self.port, "path": self.path,
+            "family": int(self._family), "sockaddr": self._sockaddr, "v6only": self._v6only, "file": self._file,
+        }  # fmt: skip
+
+    @classmethod
+    def resumed(cls, row: dict[str, Any]) -> Listening:
+        """From `told`; it has yet to `take` its sockets."""
+        one = cls(row["address"], single=row["single"])
+        one.host, one.port, one.path = row["host"], row["port"], row["path"]
+        one._family, one._v6only = socket.AddressFamily(row["family"]), row["v6only"]
+        one._sockaddr = tuple(row["sockaddr"]) if isinstance(row["sockaddr"], list) else row["sockaddr"]
+        one._file = (row["file"][0], row["file"][1]) if row["file"] else None
+        return one
+
+    def take(self, fds: list[int]) -> None:
+        self.sockets = [socket.socket(fileno=fd) for fd in fds]
+
     def __str__(self) -> str:
         if self.address["kind"] == "unix":
             return f"unix:{self.path}"
@@ -86,7 +108,7 @@ class Listening:
         self.resize(slots)
 
     def resize(self, slots: int) -> None:
-        """Open or close per-worker sockets; slot 0 stays."""
+        """Open or close per-worker sockets; slot 0 stays. One that may have connections is not to be closed."""
         if self.single:
             return
         while len(self.sockets) < slots:
@@ -95,21 +117,13 @@ class Listening:
             self.sockets.append(sock)
         while len(self.sockets) > max(1, slots):
             self.sockets.pop().close()
-        self.steer(slots)
 
     def steer(self, slots: int) -> None:
-        """New connections go to the first `slots` sockets only; those after them can then be emptied, and closed.
-
-        Without it the kernel would give some to a socket until the moment it is closed, and reset them. A kernel
-        that refuses only brings that moment back.
-        """
+        """New connections go to the first `slots` sockets only. Where a kernel refuses, they go to all as before."""
         if self.single or not self.sockets:
             return
         with contextlib.suppress(OSError):
-            if slots < len(self.sockets):
-                _spread_over(self.sockets[0], slots)
-            else:
-                self.sockets[0].setsockopt(socket.SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, 0)
+            _spread_over(self.sockets[0], min(slots, len(self.sockets)))
 
     def close(self) -> None:
         for sock in self.sockets:

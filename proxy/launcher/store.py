@@ -16,9 +16,13 @@ LEDGER = "ledger"
 class Store:
     """Always true: what is in `held` is open and ours; a name is in `held` or a listener's, never both."""
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, held: dict[str, int] | None = None) -> None:
+        """`held`: what a launcher of older code held."""
         self.slots = slots
-        self.held = {LEDGER: os.memfd_create("triage-ledger", os.MFD_CLOEXEC)}
+        """Sockets of each address: as many as there ever were workers."""
+        self.steered = slots
+        """New connections go to so many of them."""
+        self.held = held if held is not None else {LEDGER: os.memfd_create("triage-ledger", os.MFD_CLOEXEC)}
         self.listening: list[Listening] = []
 
     def descriptor(self, name: str) -> int:
@@ -87,6 +91,8 @@ class Store:
         except CannotListen as error:
             one.close()
             raise Refused("listen", error.errno, str(error)) from None
+        if self.steered < self.slots:
+            one.steer(self.steered)
         self.listening.append(one)
         return one.describe(self.slots)
 
@@ -98,7 +104,10 @@ class Store:
         one.close()
 
     def resize(self, slots: int) -> list[Listener]:
-        """Another number of worker slots: all addresses follow, or none."""
+        """At least so many worker slots: all addresses follow, or none. New ones get no connections before `steer`."""
+        if slots <= self.slots:
+            return self.listeners()
+        self.steer(self.steered)
         try:
             for one in self.listening:
                 one.resize(slots)
@@ -111,6 +120,7 @@ class Store:
 
     def steer(self, slots: int) -> None:
         """New connections go to the first `slots` only; the others keep what waits in them."""
+        self.steered = min(slots, self.slots)
         for one in self.listening:
             one.steer(slots)
 

@@ -16,8 +16,10 @@ import mmap
 import os
 from typing import Final
 
+LAYOUT: Final = 1
+"""Raised, with the protocol, when anything below moves: then each kind of worker has a board of its own."""
 COLUMNS: Final = 16
-"""Most workers. 16 int32 are one cache line, so a row is read in one."""
+"""Most worker processes. 16 int32 are one cache line, so a row is read in one."""
 ROWS: Final = 8192
 APPS: Final = 512
 _INFLIGHT: Final = 4096
@@ -38,9 +40,9 @@ def create() -> int:
 
 
 class Board:
-    """A mapping of the board. `columns` is how many workers there are now: sums look no further."""
+    """A mapping of the board. Sums look at `columns` columns from `first` on: those that workers have now."""
 
-    __slots__ = ("_map", "columns", "counts", "inflight", "rate_marks", "rate_times", "since")
+    __slots__ = ("_map", "columns", "counts", "first", "inflight", "rate_marks", "rate_times", "since")
 
     def __init__(self, fd: int, columns: int) -> None:
         self._map = mmap.mmap(fd, SIZE)
@@ -54,20 +56,21 @@ class Board:
         """The cells of the rate limits (see dataplane/buckets.py); the one region that has several writers."""
         self.rate_times = view[_TIMES:SIZE].cast("d")
         self.columns = columns
+        self.first = 0
 
     def total(self, row: int) -> int:
         """Requests in flight on an instance, over all workers."""
-        base = row * COLUMNS
+        base = row * COLUMNS + self.first
         return sum(self.inflight[base : base + self.columns])
 
     def waiting(self, app: int) -> int:
         """Requests waiting in an app's queues, over all workers."""
-        base = app * COLUMNS
+        base = app * COLUMNS + self.first
         return sum(self.counts[base : base + self.columns])
 
     def oldest(self, app: int) -> float:
         """Since when the oldest waits, over all workers; 0.0 when none does."""
-        base = app * COLUMNS
+        base = app * COLUMNS + self.first
         return min((at for at in self.since[base : base + self.columns] if at), default=0.0)
 
     def zero_column(self, worker: int) -> None:

@@ -89,6 +89,7 @@ class App(msgspec.Struct, frozen=True):
     starting: int = 0  # instances on their way to ready
     suspects: tuple[tuple[str, str], ...] = ()  # (method, path) not to be retried after an exit
     instances: tuple[Instance, ...] = ()
+    watches: tuple[Watch, ...] = ()  # what its rules want counted
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -194,6 +195,21 @@ class Row(msgspec.Struct):
     wait: dict[int, int]  # sparse histogram of waits for the response head
     wait_sum: float
     own_sum: float
+    watched: dict[str, int] = {}  # by Watch.key, only those counted
+
+
+class Watch(msgspec.Struct, frozen=True):
+    """Requests that a rule wants counted: exactly, per instance, in each worker.
+
+    The same question has the same `key`, so that a count goes on over tables and reloads.
+    """
+
+    key: str
+    kind: str  # "requests" | "slow" | "status" | "fault"
+    above: float = 0.0  # slow: seconds waited for the response head, answered or not
+    path: str = ""  # only these; `*` stands for any letters; "": all
+    codes: tuple[tuple[int, int], ...] = ()  # status: inclusive ranges
+    names: tuple[str, ...] = ()  # fault: names
 
 
 # --- control → worker --------------------------------------------------------------------------------
@@ -218,7 +234,7 @@ class Table(Message):
     """The whole routing table. A worker accepts connections only after its first one."""
 
     version: int
-    workers: int  # columns in use
+    workers: int  # columns in use; 1: nobody else has a part in the limits, whichever this worker's column is
     settings: Settings
     apps: tuple[App, ...]
 
@@ -257,6 +273,7 @@ class Find(Message):
     limit: int = 10
     app: str = ""
     path: str = ""
+    instance: str = ""  # those that had an attempt on it
 
 
 class Reopen(Message):
@@ -273,6 +290,7 @@ class Ready(Message):
     worker: int
     epoch: str
     pid: int
+    release: str = ""  # of its code: proxy.__version__
 
 
 class Ack(Message):
@@ -302,6 +320,11 @@ class Stats(Message):
     rss: int
     rows: list[Row]
     lag_peak_us: int = 0  # since the worker's start
+    oldest: dict[str, dict[str, float]] = {}
+    """App and instance to the monotonic time since when its oldest request, sent whole, waits for a response head; over
+    1 s only. An address may be an instance of two apps."""
+    heard: dict[str, dict[str, float]] = {}
+    """Of those in `oldest`: the monotonic time at which content of another response or tunnel last came from it."""
 
 
 class Records(Message):

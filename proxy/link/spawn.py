@@ -5,7 +5,8 @@ Three things pass between them:
 - the *plan*: main checks the config, writes the plan into a memfd, becomes the launcher (`become_launcher`);
 - *messages*: JSON over a SOCK_SEQPACKET socketpair, descriptors beside them (`Channel`). Control sends requests
   ``{"op": ..., "id": n, ...}`` and gets ``{"reply": n, ...}`` or ``{"reply": n, "error": Refusal}``; the launcher
-  sends events ``{"event": ..., ...}``: first of all `State`, then ``exit`` (`ExitRecord`), ``terminate``, ``reload``;
+  sends events ``{"event": ..., ...}``: first of all `State`, then ``exit`` (`ExitRecord`), ``terminate``, ``reload``,
+  and `State` again when its own code was replaced;
 - the *ledger*: a memfd that control rewrites at each transition and its successor reads.
 
 | op | fields | answer |
@@ -21,6 +22,9 @@ Three things pass between them:
 | steer | count | new connections go to the first `count` slots only |
 | beat | no id | none |
 | ack | exits: [exit, ...], no id | none |
+| again | | this control is about to end, to be replaced at once; that is no death |
+| handover | | handover: what the launcher's successor in this process would be given |
+| exec | | release, version: of the launcher's new code, after `State` came again |
 | bye | code, no id | none: everything is ended and the launcher exits with that code |
 
 Names of held descriptors: ``ledger``; ``NAME.pidfd`` of a running child; ``NAME.stdout``, ``NAME.stderr`` until its
@@ -43,6 +47,13 @@ from collections import deque
 from typing import Any, Final, NoReturn, TypedDict, cast
 
 VERSION: Final = 1
+"""Raised when a message or the plan changes its meaning. ``exec`` and the first message's `version` never do."""
+SPEAKS: Final = (VERSION,)
+"""Versions of a launcher that this control can go on with; any other is asked to become the code on disk first."""
+HANDOVER: Final = 1
+"""Version of what a launcher tells its successor."""
+RESUMES: Final = (HANDOVER,)
+"""Those that this launcher can go on from."""
 CONTROL_FD: Final = 3
 """Where a control finds its end of the channel."""
 
@@ -98,8 +109,8 @@ class Plan(TypedDict):
 class Listener(TypedDict):
     """One address as it really is. Worker slot `i` accepts from the held descriptor `sockets[i]`.
 
-    A Unix socket and an admin address are one socket for all. A slot given up loses what waits in its backlog
-    when the last copy of its socket closes: let another worker hold it until it has been accepted empty.
+    A Unix socket and an admin address are one socket for all. There are as many as there ever were workers: fewer
+    workers accept from all of them.
     """
 
     name: str
@@ -115,7 +126,7 @@ class SpawnRequest(TypedDict, total=False):
 
     name: str
     kind: str
-    """instance (default), worker or helper; an instance gets TRIAGE_INSTANCE in its environment"""
+    """instance (default), worker or session; an instance gets TRIAGE_INSTANCE in its environment"""
     argv: list[str]
     env: dict[str, str]
     """the whole of it; none is inherited. With LISTEN_FDS in it, LISTEN_PID is set to the child's pid"""
@@ -135,8 +146,10 @@ class SpawnRequest(TypedDict, total=False):
     nofile: str
     """original or raised; the default is original for an instance and raised for the others"""
     nice: int
-    cgroup: str
-    """a cgroup v2 directory to join; all in it is killed when the child ends"""
+    affinity: list[int]
+    """cores that it may run on; all of the launcher's unless said"""
+    cgroup: str | list[str]
+    """cgroup directories to join, of v2 and v1 hierarchies; all in them is killed when the child ends"""
     shut: list[str]
     """held sockets shut down the moment the child ends, so that callers are refused and do not wait"""
     note: Any
@@ -185,6 +198,10 @@ class State(TypedDict):
 
     event: str
     version: int
+    release: str
+    """of the launcher's code: proxy.__version__"""
+    execs: int
+    """how often its code was replaced in place"""
     plan: Plan
     pid: int
     start: int
@@ -302,6 +319,11 @@ class Channel:
                 raise
             return message, fds
 
+    @property
+    def quiet(self) -> bool:
+        """No message is half read or half sent."""
+        return not self.waiting and not self._parts
+
     def close(self) -> None:
         for _, fds in self.waiting:
             for fd in fds:
@@ -329,6 +351,11 @@ def become_launcher(plan: Plan) -> NoReturn:
     pwrite_all(fd, json.dumps(plan).encode("utf-8", "surrogateescape"), 0)
     os.set_inheritable(fd, True)
     os.execv(sys.executable, [sys.executable, "-P", "-m", "proxy.launcher", str(fd)])
+
+
+def exec_successor(fd: int) -> None:
+    """Replace the launcher's code by what is on disk; `fd` is the memfd of its handover. Raises OSError."""
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "proxy.launcher", "resume", str(fd)])
 
 
 def read_plan(fd: int) -> Plan:

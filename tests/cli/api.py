@@ -14,10 +14,14 @@ from typing import Any
 
 
 class Api:
-    """`answers` maps "GET /path" to (status, JSON); `calls` has every request line and its token."""
+    """`answers` maps "GET /path" to (status, JSON); `calls` has every request line, its token and its content.
+
+    `coming` has, for the same keys, answers that are given once each, before that.
+    """
 
     def __init__(self, answers: dict[str, tuple[int, Any]]) -> None:
         self.answers = answers
+        self.coming: dict[str, list[tuple[int, Any]]] = {}
         self.calls: list[tuple[str, str, str]] = []
         self.address = ""
 
@@ -34,7 +38,8 @@ class Api:
                     404,
                     {"title": "Not found", "detail": self.path, "hint": "look at the list", "status": 404},
                 )
-                status, answer = api.answers.get(f"{self.command} {self.path.partition('?')[0]}", missing)
+                key = f"{self.command} {self.path.partition('?')[0]}"
+                status, answer = api.coming[key].pop(0) if api.coming.get(key) else api.answers.get(key, missing)
                 data = json.dumps(answer).encode()
                 self.send_response(status)
                 kind = "application/json" if status < 400 else "application/problem+json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -57,4 +58,6 @@ def api(short: Path) -> Iterator[Api]:
 
 
 def examples() -> dict[str, tuple[int, object]]:
-    return {f"{route.method} {route.path}": (route.status, route.example) for route in ROUTES}
+    """By method and path; those of an app also for the one that the examples are of."""
+    found = {f"{route.method} {route.path}": (route.status, copy.deepcopy(route.example)) for route in ROUTES}
+    return found | {call.replace("{app}", "web"): answer for call, answer in found.items()}

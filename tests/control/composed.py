@@ -6,11 +6,15 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 from typing import Any
 
 import orjson
 
+from proxy.control import room
 from proxy.control.gateway import Gateway
+from proxy.control.operations import Asked, Operation
+from proxy.control.refusal import NotPossible
 from proxy.control.run import main
 
 
@@ -35,6 +39,9 @@ def snapshot(gateway: Gateway) -> dict[str, Any]:
             "degraded": app.degraded,
             "instances": instances,
             "gone": [state.name for state in app.gone],
+            "by_hand": {key: dataclasses.asdict(entry) for key, entry in app.by_hand.items()},
+            "not_replaced": app.not_replaced,
+            "gap": app.gap,
             "suspects": [[one.method, one.path] for one in app.suspects],
             "ended": [dataclasses.asdict(one) for one in app.ended],
         }
@@ -49,6 +56,21 @@ def snapshot(gateway: Gateway) -> dict[str, Any]:
         "listeners": gateway.listeners,
         "lag": gateway.lag,
         "leaving": len(gateway.leaving),
+        "operations": {one.id: operation(one) for one in gateway.operations},
+    }
+
+
+def operation(one: Operation) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "act": one.act,
+        "state": one.state,
+        "why": one.why,
+        "steps": [step.text for step in one.steps],
+        "targets": one.targets,
+        "evidence": one.evidence,
+        "details": one.details,
+        "took": one.ended - one.began,
     }
 
 
@@ -68,6 +90,22 @@ async def serve(gateway: Gateway, sockets: dict[str, socket.socket]) -> object:
             case "find":
                 found = await gateway.find(question["id"])
                 result = [[record.id, record.status, record.instance] for record in found]
+            case "act":
+                try:
+                    asked = Asked(question.get("by", "by hand"), question.get("reason", ""), question.get("rule", ""))
+                    act, app, instance = question["act"], question["app"], question.get("instance", "")
+                    result = operation(gateway.mender.act(act, app, instance, asked, **question.get("fields", {})))
+                except NotPossible as refused:
+                    result = {"refused": refused.kind, "text": str(refused), "hint": refused.hint}
+            case "foresee":
+                fields = question.get("fields", {})
+                seen = gateway.mender.foresee(question["act"], question["app"], question.get("instance", ""), **fields)
+                result = dataclasses.asdict(seen)
+            case "past":  # what the store has: events, acts, operations, points
+                await gateway.store.flush()
+                result = await getattr(gateway.store, question["of"])(**question.get("fields", {}))
+            case "memory":  # as if the host had so much left
+                room.MEMINFO = Path(question["file"])
             case "hang":
                 signal.pause()
         writer.write(orjson.dumps(result, default=plain) + b"\n")

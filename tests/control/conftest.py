@@ -11,7 +11,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def until(what: Callable[[], Any], why: str = "", deadline: float = DEADLINE) ->
 class Triage:
     """One running gateway. `text` is the config; `{listen}` in it need not be given: it is made here."""
 
-    def __init__(self, folder: Path, text: str, run: bool = False) -> None:
+    def __init__(self, folder: Path, text: str, run: bool = False, within: Sequence[str] = ()) -> None:
         self.folder = folder
         self.config = folder / "config.toml"
         self.config.write_text(self.whole(text))
@@ -61,15 +61,17 @@ class Triage:
             run=run,
             log="stderr",
         )
-        os.makedirs(config.gateway.data_dir, exist_ok=True)
+        self.data_dir = Path(config.gateway.data_dir)
+        self.data_dir.mkdir(parents=True, exist_ok=True)
         (folder / "plan.json").write_text(json.dumps(plan))
         self.stderr_path = folder / "stderr"
         self.stdout_path = folder / "stdout"
         env = {**os.environ, "CONTROL_SOCKET": self.socket}
         with self.stderr_path.open("ab") as errors, self.stdout_path.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-c", START, str(folder / "plan.json")], stdout=out, stderr=errors, env=env
-            )
+                [*within, sys.executable, "-P", "-c", START, str(folder / "plan.json")],
+                stdout=out, stderr=errors, env=env,
+            )  # fmt: skip
 
     @staticmethod
     def whole(text: str) -> str:
@@ -131,6 +133,30 @@ class Triage:
     def reload(self, text: str) -> dict[str, Any]:
         result: dict[str, Any] = self.ask("reload", text=self.whole(text))
         return result
+
+    def act(self, act: str, instance: str = "", app: str = "web", **fields: Any) -> dict[str, Any]:
+        """Begin it; the operation, or {"refused": kind, …}."""
+        more = {key: fields.pop(key) for key in ("by", "reason", "rule") if key in fields}
+        found: dict[str, Any] = self.ask("act", act=act, app=app, instance=instance, fields=fields, **more)
+        return found
+
+    def operation(self, id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.state()["operations"][id]
+        return found
+
+    def over(self, begun: dict[str, Any], deadline: float = 60.0) -> dict[str, Any]:
+        """Wait until this operation has ended; what came of it."""
+        assert "id" in begun, begun
+
+        def look() -> Any:
+            found = self.operation(begun["id"])
+            return found if found["state"] != "running" else None
+
+        try:
+            found: dict[str, Any] = until(look, f"{begun['act']} ends", deadline)
+        except AssertionError as error:
+            raise AssertionError(f"{error}; {self.operation(begun['id'])}; {self.errors()}") from None
+        return found
 
     def port(self, listener: int = 0) -> int:
         return int(self.state()["listeners"][listener]["port"])

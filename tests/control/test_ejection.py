@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.control.ejection import JITTER, Decision, Ejector, Rules
-from proxy.control.state import Admission
+from proxy.control.state import Admission, Ejection
 
 RULES = Rules()
 
@@ -211,3 +211,34 @@ def test_the_cap_always_holds(news: list[tuple[int, str, float]], count: int, ca
         allowed = 0 if total <= 1 else int(cap * total)
         assert len(reachable) <= allowed
         assert not any(watch.failing and watch.admission is Admission.EJECTED for watch in ejector.watches.values())
+
+
+def test_what_a_hand_ejected_only_a_hand_or_its_time_admits() -> None:
+    ejector = make(2)
+    assert ejector.eject("web-1", "hand", "why", 0.0, 0.0).admission is Admission.EJECTED
+    ejector.probed("web-1", True, "status 200", False)
+    ejector.learned("web-1", 0, 5, {}, 0, False)
+    assert ejector.decide(1e6) == []
+    fail_probes(ejector, "web-2")
+    assert one(ejector.decide(1e6)).failing, "what the hand took counts: the other stays"
+    assert ejector.admit("web-1", "by hand", 1e6).admission is Admission.ADMITTING
+    ejector.eject("web-1", "hand", "why", 1e6 + 10, 1e6)
+    assert [each.name for each in ejector.decide(1e6 + 9)] == []
+    assert [each.admission for each in ejector.decide(1e6 + 10) if each.name == "web-1"] == [Admission.ADMITTING]
+
+
+def test_the_cap_brings_back_none_that_a_hand_ejected() -> None:
+    ejector = make(4)
+    ejector.eject("web-1", "hand", "why", 0.0, 0.0)
+    fail_probes(ejector, "web-2")
+    assert one(ejector.decide(1.0)).name == "web-2"
+    ejector.keep(["web-1", "web-2"], 2.0)
+    decision = one(ejector.decide(2.0))
+    assert (decision.name, decision.failing) == ("web-2", True)
+
+
+def test_a_new_control_goes_on_with_an_ejection() -> None:
+    ejector = make(2)
+    ejector.restore("web-1", Admission.EJECTED, False, Ejection(2, 50.0, "faults", "why"), 10.0)
+    assert ejector.decide(49.0) == []
+    assert one(ejector.decide(50.0)).admission is Admission.TRIAL

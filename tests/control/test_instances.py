@@ -124,7 +124,8 @@ def test_too_slow_is_said_and_tried_again(triage: Start, folder: Path) -> None:
     more = f'env = {{ SICK_FILE = "{sick}" }}'
     gateway = triage(app(more, health='ready_within = "1500ms"'))
     event = gateway.event("too-slow")
-    assert event["text"] == "web-1 was not ready within 1.5 s: status 500"
+    assert event["text"] == "web-1 was not ready within 1.5 s: status 500; its last lines: hello from web-1"
+    assert event["details"]["trouble"] == "too-slow"
     until(lambda: "web-2" in gateway.instances(), "its successor")
     sick.unlink()
     gateway.ready(1)
@@ -158,8 +159,25 @@ def test_one_that_does_not_stop_is_killed(triage: Start) -> None:
     gateway.ready(1)
     pid = gateway.instances()["web-1"]["pid"]
     assert gateway.reload(app(name="shop"))["ok"]
-    gateway.event("killed")
+    assert "so that it writes its stacks" in gateway.event("aborted")["text"]
     until(lambda: not psutil.pid_exists(pid), "it is gone")
+    log = (gateway.folder / "var/logs/instances/web-1.log").read_text()
+    assert "Fatal Python error: Aborted" in log
+    assert "serve_forever" in log
+
+
+def test_one_that_catches_nothing_is_killed_at_once(triage: Start, folder: Path) -> None:
+    """A program without Python's fault handler is not aborted: it would write a core file of its whole memory."""
+    path = folder / "stubborn.sh"
+    path.write_text(f"trap '' TERM\n{APP} $1 &\nwhile :; do sleep 0.05; done\n")
+    more = 'env = { PYTHONFAULTHANDLER = "" }'
+    gateway = triage(app(more, command=f"sh {path} {{port}}").replace('"5s"', '"500ms"'))
+    gateway.ready(1)
+    tree = psutil.Process(gateway.instances()["web-1"]["pid"]).children(recursive=True)
+    assert gateway.reload(app(name="shop"))["ok"]
+    gateway.event("killed")
+    assert not [e for e in gateway.state()["events"] if e["kind"] == "aborted"]
+    until(lambda: not any(one.is_running() and one.status() != "zombie" for one in tree), "nothing is left of it")
 
 
 def test_draining_waits_for_requests_and_cuts_at_the_limit(triage: Start) -> None:

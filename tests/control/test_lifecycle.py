@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +15,7 @@ from proxy.control.lifecycle import (
     decayed,
     delay_after_exit,
     delay_after_start_failure,
+    diagram,
     step,
 )
 from proxy.control.state import Lifecycle
@@ -78,3 +82,18 @@ def test_six_quick_start_failures_make_it_failed() -> None:
         failures, at, count = decayed(failures, at, now) + 1, now, count + 1
         now += delay_after_start_failure(failures)
     assert count == 6
+
+
+def test_the_picture_in_the_docs_is_this_table() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "lifecycle.md").read_text()
+    assert f"```mermaid\n{diagram()}```" in text
+
+
+def test_the_words_for_a_start_that_goes_wrong_are_in_the_docs() -> None:
+    """They are told by events, and looked for by those who watch."""
+    root = Path(__file__).parents[2]
+    code = "".join((root / "proxy" / "control" / name).read_text() for name in ("process.py", "places.py"))
+    table = (root / "docs" / "lifecycle.md").read_text().partition("| trouble | |")[2].partition("\n\n")[0]
+    words = set(re.findall(r"`([a-z]+(?:-[a-z]+)+)`", table))
+    assert words
+    assert all(f'"{word}"' in code for word in words)

@@ -118,6 +118,7 @@ def test_the_ledger_is_read_as_it_was_written(tmp_path: Path) -> None:
         {generation(process): process},
         events,
         {"web": 9},
+        {"operations": {"next": 3}},
     )
     known = ledger.read(text)
     assert {state.name: state for state, _ in known.instances} == app.instances
@@ -126,6 +127,7 @@ def test_the_ledger_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert known.events == list(events)
     assert known.suspects == {"web": app.suspects}
     assert known.ended == {"web": list(app.ended)}
+    assert known.parts == {"operations": {"next": 3}}
 
 
 def test_a_ledger_that_cannot_be_read_is_as_good_as_none() -> None:

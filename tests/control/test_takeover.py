@@ -128,6 +128,20 @@ def test_a_rolling_replacement_goes_on_under_the_next_control(triage: Start) -> 
     assert gateway.get("/")[1].split()[2] == "new", "the config in force is the reloaded one"
 
 
+@pytest.mark.parametrize("moment", ["at once", "started", "ready"])
+def test_a_restart_goes_on_under_the_next_control_and_replaces_nothing_twice(triage: Start, moment: str) -> None:
+    gateway = triage(app("instances = 3"))
+    gateway.ready(3)
+    begun = gateway.act("restart", reason="a deploy")
+    if moment != "at once":
+        until(lambda: any(f" {moment}" in step for step in gateway.operation(begun["id"])["steps"]), moment)
+    kill_control(gateway)
+    ended = gateway.over(begun)
+    assert (ended["state"], ended["why"]) == ("done", "replaced by web-4, web-5, web-6")
+    assert gateway.ready(3) == ["web-4", "web-5", "web-6"]
+    assert len([step for step in ended["steps"] if " started, pid" in step]) == 3
+
+
 def test_after_three_deaths_children_and_config_are_enough(triage: Start) -> None:
     gateway = triage(app("instances = 1"))
     gateway.ready(1)

@@ -164,8 +164,12 @@ def test_an_app_error_is_tried_again_if_asked_for(gateway: Gateway) -> None:
     with origin(answers(b"broken", "503 Service Unavailable")) as bad, origin(answers()) as good:
         gateway.serve(first(bad, good, retry_on=("app-error",)))
         assert gateway.ask().status == 200
-        answer = gateway.ask("/", "POST", b"x")
-        assert (answer.status, answer.body) == (503, b"broken")
+        with gateway.connect() as client:
+            for _ in range(2):  # not idempotent: passed on as it came, and all goes on
+                answer = client.ask("/", "POST", b"x")
+                assert (answer.status, answer.body, answer.closes) == (503, b"broken", False)
+        record = gateway.worker.record(answer.id)
+        assert (record.fault, record.tries, record.reused) == ("app-error", 1, True)
 
 
 def test_an_app_error_goes_on_as_sent_where_no_other_instance_is(gateway: Gateway) -> None:

@@ -98,6 +98,7 @@ async def main():
         if what == "bye": launcher.bye(row.get("code", 0)); return {}
         if what == "die": os._exit(3)
         if what == "descriptors": return {"count": len(os.listdir("/proc/self/fd"))}
+        if what == "together": return {"all": await asyncio.gather(*map(do, row["rows"]))}
         if what == "raw": return (await launcher._ask(row["message"]))[0]
         result = await getattr(launcher, what)(*row.get("args", ()))
         return {"result": result}
@@ -225,14 +226,16 @@ class Triage:
         )
         return plan | fields  # type: ignore[return-value]
 
-    def launch(self, prefix: Sequence[str] = (), **fields: Any) -> subprocess.Popen[bytes]:
+    def launch(
+        self, prefix: Sequence[str] = (), python: str = PYTHON, root: Path = ROOT, **fields: Any
+    ) -> subprocess.Popen[bytes]:
         code = "import json, sys; from proxy.link import spawn; spawn.become_launcher(json.load(open(sys.argv[1])))"
         plan = self.folder / f"plan-{len(self.all)}.json"
         plan.write_text(json.dumps(self.plan(**fields)))
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [*prefix, PYTHON, "-c", code, str(plan)],
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                [*prefix, python, "-c", code, str(plan)],
+                env={**os.environ, "PYTHONPATH": str(root)},
                 stdin=subprocess.DEVNULL,
                 stderr=log,
             )

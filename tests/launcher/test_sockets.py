@@ -30,37 +30,41 @@ def test_backlogs_wait_for_the_next_worker_and_control(triage: Any) -> None:
         client.close()
 
 
-def test_slots_open_and_close(triage: Any) -> None:
+def test_sockets_are_never_given_up(triage: Any) -> None:
+    """Whoever closed one would reset what connected to it a moment before."""
     control = triage.start(listen=[TCP])
     port = control.state["listeners"][0]["port"]
-    (listener,) = control.do("slots", args=[4])["result"]
-    assert listener["sockets"] == [f"http/{slot}" for slot in range(4)] and listener["port"] == port
-    assert control.do("fetch", name="http/3") == {}
-    control.do("close")
-    (listener,) = control.do("slots", args=[1])["result"]
-    assert listener["sockets"] == ["http/0"]
-    assert "refused" in control.do("fetch", name="http/1")
-    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
-        control.do("fetch", name="http/0")
-        assert control.do("accept", name="http/0")["count"] == 1
-        assert client.recv(5) == b"hello"
+    four = [f"http/{slot}" for slot in range(4)]
+    for count in (4, 1):
+        (listener,) = control.do("slots", args=[count])["result"]
+        assert listener["sockets"] == four and listener["port"] == port
+    control.do("steer", args=[1])
+    (other,) = [control.do("listen", args=[{**TCP, "name": "other"}])["result"]]
+    assert other["sockets"] == [f"other/{slot}" for slot in range(4)]
+    assert places(control, "other", other["port"]) == {0}
 
 
-def test_slots_to_be_given_up_get_no_more_connections(triage: Any) -> None:
+def places(control: Any, name: str, port: int) -> set[int]:
+    """Which of an address's sockets a hundred connections come to."""
+    clients = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(100)]
+    got = set()
+    for slot in range(4):
+        control.do("fetch", name=f"{name}/{slot}")
+        if control.do("accept", name=f"{name}/{slot}")["count"]:
+            got.add(slot)
+    for client in clients:
+        client.close()
+    return got
+
+
+def test_connections_go_where_they_are_steered(triage: Any) -> None:
     control = triage.start(listen=[TCP])
     port = control.state["listeners"][0]["port"]
     control.do("slots", args=[4])
-    for count, wanted in ((1, {0}), (2, {0, 1}), (4, {0, 1, 2, 3})):
+    assert places(control, "http", port) == {0, 1}  # the new ones have nobody who accepts
+    for count in (1, 2, 4):
         control.do("steer", args=[count])
-        clients = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(100)]
-        got = set()
-        for slot in range(4):
-            control.do("fetch", name=f"http/{slot}")
-            if control.do("accept", name=f"http/{slot}")["count"]:
-                got.add(slot)
-        assert got == wanted
-        for client in clients:
-            client.close()
+        assert places(control, "http", port) == set(range(count))
 
 
 def test_addresses_come_and_go(triage: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.control.counters import GONE, Counters, summarize
+from proxy.control.counters import ALL, GONE, Counters, summarize
 from proxy.link.histogram import bucket
 from proxy.link.messages import Row, Stats
 
@@ -143,3 +143,38 @@ def test_connections_and_lag() -> None:
     assert counters.lag == 0.0002
     counters.forget_worker(1)
     assert counters.connections == 5
+
+
+def test_watched_counts_are_summed_over_workers_and_epochs() -> None:
+    def counted(requests: int, instance: str = "web-1", **watched: int) -> Row:
+        made = row(requests, instance)
+        made.watched = watched
+        return made
+
+    counters = Counters()
+    counters.apply(stats(counted(10, slow=3, api=1), counted(1, "", api=1)), NOW)
+    counters.apply(stats(counted(5, slow=2), counted(5, "web-2", slow=4), worker=1), NOW)
+    assert counters.watched("web", "web-1") == {"slow": 5, "api": 1}
+    assert counters.watched("web", "") == {"api": 1} and counters.watched("other") == {}
+    assert counters.watched("web") == {"slow": 9, "api": 2}
+    counters.apply(stats(counted(1, slow=1), epoch="b"), NOW + 1)  # worker 0 began anew
+    counters.forget_worker(1)
+    assert counters.watched("web", "web-1") == {"slow": 6, "api": 1}
+    counters.fold_gone({("web", "web-1")}, NOW + 2000)
+    counters.apply(stats(counted(2, slow=2, api=1), epoch="b"), NOW + 2001)
+    assert counters.watched("web", "web-2") == {} and counters.watched("web") == {"slow": 11, "api": 3}
+    assert counters.snapshot(NOW).app("web").watched == counters.watched("web")
+
+
+def test_the_oldest_wait_is_over_all_workers_that_live() -> None:
+    counters = Counters()
+    told = ((0, 100.0, {"web": {"a": 90.0, "b": 98.0}}), (1, 101.0, {"web": {"a": 95.0}, "x": {"a": 1.0}}))
+    for worker, at, oldest in told:
+        said = stats(worker=worker)
+        said.at, said.oldest = at, oldest
+        counters.apply(said, NOW)
+    assert [counters.oldest_wait("web", each) for each in ("a", "b", "c", ALL)] == [10.0, 2.0, 0.0, 10.0]
+    counters.forget_worker(0)
+    assert [counters.oldest_wait("web", each) for each in ("a", "b", ALL)] == [6.0, 0.0, 6.0]
+    counters.apply(stats(worker=1), NOW)
+    assert counters.oldest_wait("web") == 0.0 and counters.oldest_wait("x") == 0.0

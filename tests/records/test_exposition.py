@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.config import parse
 from proxy.control.counters import Counters
-from proxy.control.exposition import METRICS, frame, render
+from proxy.control.exposition import METRICS, Kept, frame, render
 from proxy.control.output import OutputCapture
 from proxy.control.state import AppState, InstanceState, Lifecycle, Usage, WorkerState
 from proxy.link import board as boards
@@ -45,7 +45,12 @@ def test_every_metric_and_its_values(board: boards.Board) -> None:
     stats = Stats(0, "a", 1.0, 200, 900, 5, 9, 3, 1, 1, 11, 12, "full", "lag", False, 40_000_000, [row], 5000)
     counters.apply(stats, NOW)
     worker = WorkerState(0, pid=1, stats=stats)
-    text = render(frame({"web": app}, [worker], counters, board, records=6, output_lost=5, started_at=NOW, now=100.0))
+    store = Kept({"events": 3, "points": 0}, 17, True, 4096)
+    text = render(
+        frame(
+            {"web": app}, [worker], counters, board, records=6, output_lost=5, started_at=NOW, now=100.0, store=store
+        )
+    )
     families = {family.name: family for family in text_string_to_metric_families(text.decode())}
     for metric in METRICS:
         family = families[metric.name.removesuffix("_total")]
@@ -87,3 +92,5 @@ def test_every_metric_and_its_values(board: boards.Board) -> None:
     assert value("triage_shedding", worker="1") == 1
     assert value("triage_records_dropped_total", worker="1") == 11
     assert value("triage_log_lost_total", worker="1") == 12
+    assert value("triage_store_dropped_total", table="events") == 3
+    assert value("triage_store_failing") == 1 and value("triage_store_bytes") == 4096

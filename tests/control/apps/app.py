@@ -20,6 +20,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             os.abort()
         if path == "/slow":
             time.sleep(float(self.path.partition("?")[2] or 1))
+        if path == "/hang" and os.environ.get("TRIAGE_INSTANCE") == self.path.partition("?")[2]:
+            time.sleep(1000)
+        if path == "/leak":
+            kept.extend(b"x" * (1 << 20) for _ in range(int(self.path.partition("?")[2])))
+        if path == "/burn":
+            end = time.monotonic() + float(self.path.partition("?")[2])
+            while time.monotonic() < end:
+                pass
         status = 500 if path == "/error" or (path == "/healthz" and os.path.exists(sick)) else 200
         body = f"{os.environ.get('TRIAGE_INSTANCE')} {os.getpid()} {os.environ.get('GREETING', '')}".encode()
         self.send_response(status)
@@ -50,6 +58,7 @@ class UnixServer(Server):
         return sock, ("unix", 0)
 
 
+kept: list[bytes] = []
 sick = os.environ.get("SICK_FILE", "/nonexistent")
 where = sys.argv[1] if len(sys.argv) > 1 else ""
 print("hello from", os.environ.get("TRIAGE_INSTANCE"), flush=True)

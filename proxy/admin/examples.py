@@ -1,0 +1,143 @@
+"""Answers of the admin API, shortened: the shapes that the route table promises, with what the words in them may be."""
+
+from __future__ import annotations
+
+from typing import Final
+
+OPERATION: Final = {
+    "id": "op-41", "act": "recycle", "target": "web/web-7", "app": "web", "instance": "web-7",
+    "state": "done",              # running done failed
+    "why": "web-9 serves in its place",      # of a failure, or what it came to
+    "time": "2026-01-05T03:07:41.000Z", "ended": "2026-01-05T03:07:44.100Z", "took_s": 3.1,
+    "by": "by hand",              # or "rule slow", "config", "watch", "scale"
+    "way": "socket, uid 0, pid 4711", "reason": "by hand",
+    "rule": "", "value": "",      # the rule that asked, and what it saw
+    "targets": ["web-7"], "evidence": "4 of 4 artifacts in diagnostics/op-41",
+    "steps": [{"time": "2026-01-05T03:07:41.000Z", "text": "web-9 starts in web-7's place"}],
+    "told": 1,                    # steps so far; of many only the first and the last are kept
+    "details": {},
+}  # fmt: skip
+RELOAD: Final = {
+    **OPERATION, "act": "reload", "target": "config", "app": "", "instance": "", "problems": [],
+    "changes": ["apps.web: process.instances changed"], "next_start": [],
+}  # fmt: skip
+BRIEF: Final = {
+    "id": "op-42", "act": "restart", "target": "web", "by": "by hand", "time": "2026-01-05T03:07:41.000Z",
+    "last": "web-9 starts in web-7's place",
+}  # fmt: skip
+INSTANCE: Final = {
+    "id": "web-7", "app": "web", "kind": "process", "address": "127.0.0.1:41233", "pid": 4211,
+    "lifecycle": "ready",         # starting warming ready draining stopping stopped backoff failed
+    "admission": "admitting",     # admitting ejected trial
+    "why": "",                    # why it is in that state, where that needs a word
+    "ejected_by": "",             # why it is ejected: probe, faults, hand
+    "failing": False,             # would be ejected but for the cap
+    "version": "3f2a91c", "started": "2026-01-05T02:49:41.120Z", "uptime_s": 1081.2, "restarts": 1,
+    "last_exit": None,            # or {"time", "words", "code", "signal", "oom", "ours", "certainty"}
+    "in_flight": 3, "slots": 100,
+    "cpu": 0.31, "memory": 181403648,        # cpu: cores, over the last seconds
+    "memory_limit": 536870912, "cpu_limit": 1.0,
+    "limited_by": "cgroup v2",    # how limits are enforced: cgroup v2, cgroup v1, watched, affinity
+    "limits_why": "",             # why not, or not all, by a cgroup
+    "operation": None,            # or what is under way with it, as in an app's operations
+    "by_hand": None,              # or what a person set for it
+    "health": {"checked": "2026-01-05T03:07:40.000Z", "ok": True, "words": "200 in 3 ms", "fails": 0},
+    "requests": 91211, "requests_per_s": 88.4, "classes": {"2xx": 91200, "4xx": 6, "5xx": 5},
+    "faults": {"instance-exited": 5}, "bytes_in": 183000, "bytes_out": 91211000, "connects": 31, "retries": 26,
+    "response_ms": {"mean": 12.1, "p50": 9.8, "p90": 21.0, "p99": 88.2},
+    "wait_ms": {"mean": 11.0, "p50": 9.0, "p90": 20.1, "p99": 85.0},
+}  # fmt: skip
+APP: Final = {
+    "id": "web", "state": "degraded",      # up degraded down stopped held
+    "verdict": "web is degraded: 1 of 2 ready, web-7 exited with code 3; 5 faults in the last 5 min",
+    "hosts": [], "paths": ["/"], "wanted": 2, "ready": 1, "starting": 1,
+    "in_flight": 3, "slots": 100, "waiting": 0, "oldest_wait_ms": None,
+    "requests": 91211, "requests_per_s": 88.4, "classes": {"2xx": 91200, "4xx": 6, "5xx": 5},
+    "faults": {"instance-exited": 5}, "recent_faults": {"instance-exited": 5},      # recent: the last 5 minutes
+    "bytes_in": 183000, "bytes_out": 91211000, "connects": 31, "retries": 26,
+    "response_ms": {"mean": 12.1, "p50": 9.8, "p90": 21.0, "p99": 88.2},
+    "wait_ms": {"mean": 11.0, "p50": 9.0, "p90": 20.1, "p99": 85.0},
+    "version": "3f2a91c",
+    "by_hand": {"count": {"value": 2, "by": "by hand", "time": "2026-01-05T02:00:00.000Z", "why": "a sale",
+                          "until": None}},
+    "scaled": None,               # instances by the scaling rules; null: as the config says
+    "operations": [BRIEF],        # what is under way
+    "autoheal": {                 # in short; apps/{app}/autoheal has it in full
+        "enabled": True, "rules": 4, "nearest": None,        # nearest: of those more than half way to a firing
+        "suppressed": [], "acting": [],
+    },
+    "scaler": None,               # or what scaling rules see: {"count", "min", "max", "words", "rules", …}
+    "suspects": ["GET /crash"],
+    "instances": [INSTANCE],
+}  # fmt: skip
+_TARGET: Final = {
+    "instance": "web-7", "value": 12.0, "words": "12 of 20 requests waited over 5 s in the last 1m",
+    "share": 0.6, "distance": "12 of 20",                    # share: 1.0 is a firing
+    "met": False, "held_s": 0.0,  # for how long the condition is met
+    "guard": "", "why": "", "until": None,                   # what keeps the rule from acting on it
+}  # fmt: skip
+RULES: Final = {
+    "id": "web", "enabled": True, "by_hand": None,
+    "rules": [{
+        "id": "slow", "name": "slow", "app": "web", "builtin": False, "kind": "slow", "scope": "instance",
+        "when": "slow above 5s, count 20, within 1m", "then": ["collect", "recycle"], "dry_run": False,
+        "state": "watching",      # watching met suppressed acting off
+        "why": "web-7: 12 of 20 requests waited over 5 s in the last 1m", "threshold": 20.0, "unit": "",
+        "nearest": _TARGET, "targets": [_TARGET],
+        "suppressed_until": None, "last_fired": None, "last_operation": "", "fired_last_hour": 0,
+        "would_have_fired": 0, "last_would_have_fired": None, "backing_off": "",
+        "guards": {"min_age": 60.0, "for": 0.0, "cooldown": 600.0, "max_per_hour": 4, "max_unavailable": 0.25,
+                   "dry_run": False},
+    }],
+}  # fmt: skip
+FIRING: Final = {
+    "id": "heal-3", "time": "2026-01-05T03:07:41.000Z", "rule": "slow", "builtin": False, "app": "web",
+    "instance": "web-7", "value": "24 of 20 requests waited over 5 s in the last 1m",
+    "reason": "slow above 5s, count 20, within 1m", "dry": False, "state": "done",     # running done failed dry
+    "outcomes": [{"act": "recycle", "state": "done", "why": "replaced by web-9", "operation": "op-41"}],
+    "operation": "op-41",
+}  # fmt: skip
+REPLAY: Final = {
+    "app": "web", "rule": "slow", "when": "slow above 5s, count 20, within 1m",
+    "verdict": "it would have fired once; first: 24 of 20 requests waited over 5 s in the last 1m",
+    "since": "2026-01-04T03:07:41.000Z", "until": "2026-01-05T03:07:41.000Z", "points": 8640, "step_s": 10.0,
+    "fired": [{"time": "2026-01-05T03:00:00.000Z", "instance": "web-7", "value": 24.0, "words": "24 of 20 requests …"}],
+    "kept_from": {"cooldown": 3},            # guard to how often it kept the rule from acting
+    "nearest": None, "share": 1.0, "not_known": [],
+}  # fmt: skip
+REQUEST: Final = {
+    "id": "7f3a91016957e2dd", "time": "2026-01-05T03:07:41.120Z", "app": "web", "instance": "web-7",
+    "client": "127.0.0.1", "client_request_id": "", "trace": "", "method": "POST", "host": "example.com",
+    "target": "/api/orders", "status": 502, "fault": "instance-exited", "detail": "",
+    "bytes_in": 1912, "bytes_out": 412, "sent": 1912, "tries": 1, "reused": True, "idle_ms": 400.0,
+    "replayable": True, "tunnel": False, "worker": 1,
+    "timings": {"head_ms": 0.2, "queue_ms": 0.0, "connect_ms": 0.0, "wait_ms": 687.0, "total_ms": 689.0,
+                "own_ms": 0.3, "lag_ms": 0.1},
+    "attempts": [{"instance": "web-7", "fault": "instance-exited", "reused": True, "idle_ms": 400.0,
+                  "wait_ms": 687.0, "sent": 1912}],
+}  # fmt: skip
+WHY: Final = {
+    "id": "7f3a91016957e2dd", "subject": "request",          # request, app
+    "title": "502 instance-exited   POST /api/orders   app web   2026-01-05T03:07:41.120Z",
+    "certainty": "certain",       # certain, very likely, likely, not known
+    "why": ["The process of web-7 ended with exit code 3 while it had this request."],
+    "cause": ["…"], "lost": ["This POST. …"], "now": ["web is up: 2 of 2 ready …"], "done": ["…"],
+    "do": ["check  triage requests --instance web-7 --fault instance-exited"], "evidence": ["try 1 of 1  web-7 …"],
+    "text": "the same as `triage why` prints it, times in UTC",
+    "request": REQUEST,           # absent where there is none
+}  # fmt: skip
+APP_WHY: Final = {name: value for name, value in {**WHY, "subject": "app"}.items() if name != "request"}
+EVENT: Final = {
+    "id": "41", "time": "2026-01-05T03:07:41.000Z", "kind": "instance-exited", "app": "web", "instance": "web-7",
+    "words": "web-7 exited with code 3 after 18 min", "data": {},
+}  # fmt: skip
+GATEWAY: Final = {
+    "version": "0.1.0", "pid": 4100, "started": "2026-01-05T01:00:00.000Z", "uptime_s": 7661.0, "draining": False,
+    "listen": ["http://127.0.0.1:8080"], "admin": "http://127.0.0.1:9900",
+    "config": {"path": "/etc/triage/config.toml", "loaded": "2026-01-05T01:00:00.000Z", "error": ""},
+    "workers": [{"id": "1", "pid": 4103, "state": "running", "connections": 64, "accepted": 91000, "tunnels": 0,
+                 "lag_ms": 0.1, "lag_max_ms": 2.3, "memory": 39000000, "shedding": "", "records_dropped": 0,
+                 "log_lost": 0, "log_error": ""}],
+    "requests_per_s": 88.4, "own_ms": 0.03, "control_lag_ms": 0.2,
+    "notices": ["the access log lost 120 lines: No space left on device"],     # what an operator should know
+}  # fmt: skip
