@@ -8,6 +8,9 @@ slow_instance  one of four instances slow or failing: the share of requests hurt
 faults         thousands of faults a second: what control pays
 instances      a thousand instances in one app against four
 stall          the longest time a worker's loop stood still
+chaos          what is lost while everything is killed, replaced or filled up (chaos_*: its parts)
+healthy_day    mixed traffic and deploys: does any rule fire?
+control_cost   control with 200 instances at rest
 
 open_loop (also a command) and wrk are the generators; peers/ has a file for each proxy, origin stands behind
 them, stage sets both up. lab and procs start, pin, measure and end processes; gateway is Triage by role.

@@ -1,6 +1,6 @@
 """Chaos: a fixed rate of requests, while everything that can be killed, replaced or filled up is.
 
-`make chaos` = `python -m loadtests.chaos [--seconds 300] [--seed 1] [--rate 200] [--only NAME,…] [--write]`
+`make chaos` = `python -m loadtests.chaos [--seconds 300] [--seed 1] [--rate 400] [--only NAME,…] [--write]`
 
 Half of the requests are GET, half are POST with a number of its own that the app writes down, so that loss and double
 execution are counted, not guessed (chaos_load, chaos_app). Disturbances (chaos_acts) come one after the other in an
@@ -38,7 +38,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=300.0, help="at least; each disturbance is done once")
     parser.add_argument("--seed", type=int, default=1, help="of the order, and of who is hit")
-    parser.add_argument("--rate", type=float, default=200.0, help="requests a second")
+    parser.add_argument("--rate", type=float, default=400.0, help="requests a second")
     parser.add_argument("--only", default="", help="names of disturbances, else parts of names, with commas")
     parser.add_argument("--short", action="store_true", help="leave out those that take over ten seconds")
     parser.add_argument("--write", action="store_true", help=f"put it into {DOCUMENT.relative_to(REPOSITORY)}")

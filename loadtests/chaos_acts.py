@@ -15,12 +15,13 @@ from random import Random
 from typing import Final
 
 from loadtests.chaos_count import Promise, Window
-from loadtests.chaos_scene import DISK, FIRST_BYTE, INSTANCES, Scene, alive
+from loadtests.chaos_scene import FIRST_BYTE, HEALTH, INSTANCES, Scene, alive
 from loadtests.lab import Failed
 
 HEALED_WITHIN: Final = FIRST_BYTE + 15.0
 FULL_FOR: Final = 3.0  # seconds a disk stays full
 HELD_FOR: Final = 1.0
+FLAPS_AFTER: Final = 2.0
 
 
 class Untried(Exception):
@@ -195,7 +196,7 @@ def disk_full(scene: Scene, window: Window, random: Random) -> None:
     try:
         with open(filler, "wb", buffering=0) as file:
             try:
-                while file.write(b"\0" * min(DISK, 65536)):
+                while file.write(b"\0" * 65536):
                     pass
             except OSError:
                 pass
@@ -213,7 +214,7 @@ def _broken(scene: Scene, random: Random, mode: str) -> None:
     """The replacement does not come: the last good instances stay."""
     before = {one["pid"] for one in scene.ready()}
     victim = random.choice(scene.ready())
-    scene.reload(ready_within=3.0)
+    scene.reload(health=HEALTH.format(3.0))
     with scene.broken_starts(mode):
         operation = scene.api.act(f"apps/web/instances/{victim['id']}/recycle", reason="chaos")
         end = time.monotonic() + 5.0
@@ -224,7 +225,7 @@ def _broken(scene: Scene, random: Random, mode: str) -> None:
         said = scene.api.get(f"operations/{operation}")
         if said["state"] == "done":
             raise Failed("the recycle is done, they say")
-    scene.reload(ready_within=20.0)
+    scene.reload(health=HEALTH.format(20.0))
     scene.api.followed(operation)
 
 
@@ -242,11 +243,12 @@ def broken_port(scene: Scene, window: Window, random: Random) -> None:
 
 def flap(scene: Scene, window: Window, random: Random) -> None:
     """Fresh instances get ready and end by themselves soon after."""
-    first = max((int(event["id"]) for event in scene.api.get("events?limit=1")["items"]), default=0)
+    first = scene.newest_event()
     victim = random.choice(scene.ready())["id"]
-    with scene.broken_starts("flap 2"):
+    with scene.broken_starts(f"flap {FLAPS_AFTER:g}"):
         operation = scene.api.act(f"apps/web/instances/{victim}/recycle", reason="chaos")
         time.sleep(8.0)
+    time.sleep(FLAPS_AFTER + 0.5)  # the last that was told so has ended
     scene.api.followed(operation)
     scene.until_whole()
     window.exits = sum("exit code 3" in event["words"] for event in scene.api.events(first))
@@ -257,6 +259,7 @@ def flap(scene: Scene, window: Window, random: Random) -> None:
 def control_in_recycle(scene: Scene, window: Window, random: Random) -> None:
     """Control dies in the middle of a restart: its successor goes on, and nothing is recycled twice."""
     before = {one["id"] for one in scene.ready()}
+    first = scene.newest_event()
     operation = scene.api.act("apps/web/restart", reason="chaos")
     scene.until(lambda: before - {one["id"] for one in scene.ready()}, "the first of them replaced")
     control_kill(scene, window, random)
@@ -267,10 +270,51 @@ def control_in_recycle(scene: Scene, window: Window, random: Random) -> None:
         raise Failed(f"the restart failed: {found.get('why')}")
     if left := before & {one["id"] for one in scene.ready()}:
         raise Failed(f"{', '.join(sorted(left))} not restarted after control's death")
-    numbers = sorted(int(one["id"].rpartition("-")[2]) for one in scene.ready())
-    newest_before = max(int(name.rpartition("-")[2]) for name in before)
-    if numbers[-1] > newest_before + INSTANCES:
-        raise Failed(f"{numbers[-1] - newest_before} instances were started for {INSTANCES}")
+    fresh = [event["instance"] for event in scene.api.events(first) if event["kind"] == "starting"]
+    if len(fresh) > INSTANCES:
+        raise Failed(f"{len(fresh)} instances were started for {INSTANCES}: {', '.join(fresh)}")
+
+
+def control_in_heal(scene: Scene, window: Window, random: Random) -> None:
+    """Control dies while a rule mends a hung instance: its successor goes on, and one replacement is all there is."""
+    before = {one["id"] for one in scene.ready()}
+    victim = random.choice(scene.ready())["pid"]
+    os.kill(victim, signal.SIGSTOP)
+    try:
+        scene.until(
+            lambda: any(one["rule"] and one["state"] == "running" for one in scene.api.get("operations")["items"]),
+            "a rule acts", HEALED_WITHIN,
+        )  # fmt: skip
+        control_kill(scene, window, random)
+        scene.until(lambda: not alive(victim), "the hung instance ended", 2 * HEALED_WITHIN)
+    except Failed:
+        if alive(victim):
+            os.kill(victim, signal.SIGKILL)  # so that the run can go on
+        raise
+    scene.until_whole()
+    if len(fresh := {one["id"] for one in scene.ready()} - before) != 1:
+        raise Failed(f"{len(fresh)} instances were replaced, not one")
+
+
+def instance_in_recycle(scene: Scene, window: Window, random: Random) -> None:
+    """One that is not being replaced is killed while another is."""
+    victim, other = random.sample(scene.ready(), 2)
+    operation = scene.api.act(f"apps/web/instances/{victim['id']}/recycle", reason="chaos")
+    scene.until(lambda: len(scene.instances()) > INSTANCES, "the replacement's start")
+    os.kill(other["pid"], signal.SIGKILL)
+    found = scene.api.followed(operation)
+    if found["state"] != "done":
+        raise Failed(f"the recycle {found['state']}: {found.get('why')}")
+
+
+def worker_in_restart(scene: Scene, window: Window, random: Random) -> None:
+    """A worker dies that was told half of a restart."""
+    before = {one["pid"] for one in scene.ready()}
+    operation = scene.api.act("apps/web/restart", reason="chaos")
+    scene.until(lambda: before - {one["pid"] for one in scene.ready()}, "the first of them replaced")
+    worker_kill(scene, window, random)
+    if (found := scene.api.followed(operation))["state"] != "done":
+        raise Failed(f"the restart {found['state']}: {found.get('why')}")
 
 
 NOTHING, INSTANCE, WORKER, EXIT = Promise.NOTHING, Promise.INSTANCE, Promise.WORKER, Promise.EXIT
@@ -289,10 +333,13 @@ DISTURBANCES: Final = (
     Disturbance("instance TERM from outside", INSTANCE, instance_term),
     Disturbance("instance STOP (hangs)", INSTANCE, instance_stop, long=True),
     Disturbance("two of three KILL at once", INSTANCE, two_instances),
+    Disturbance("instance KILL during a recycle", INSTANCE, instance_in_recycle),
     Disturbance("control KILL", NOTHING, control_kill),
     Disturbance("control KILL during a restart", NOTHING, control_in_recycle, long=True),
+    Disturbance("control KILL while a rule mends", INSTANCE, control_in_heal, long=True),
     Disturbance("control STOP (hangs)", NOTHING, control_stop, long=True),
     Disturbance("worker KILL", WORKER, worker_kill),
+    Disturbance("worker KILL during a restart", WORKER, worker_in_restart, long=True),
     Disturbance("worker TERM", NOTHING, worker_term),
     Disturbance("worker STOP (hangs)", WORKER, worker_stop),
     Disturbance("recycle on a full disk", NOTHING, disk_full),

@@ -2,7 +2,8 @@
 
 `python -m loadtests.chaos_app --port 9000 --book FILE --mode FILE`
 
-`/get?n=7&ms=3` and `/post?n=7&ms=3` take that long and answer `7`; /healthz answers at once. On SIGTERM it stops
+`/get?n=7&ms=3` and `/post?n=7&ms=3` take that long and answer `7`; /deadlock hangs it for ever; all else, /healthz too,
+is answered at once. On SIGTERM it stops
 accepting, closes idle connections, answers what it has, and ends with 0.
 
 The mode file is read once, at the start: `exit` ends with 1, `hang` never listens, `wrong-port` listens elsewhere,
@@ -21,6 +22,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +38,7 @@ class App:
     def __init__(self, book: int) -> None:
         self.book = book
         self.connections: set[Connection] = set()
+        self.server: asyncio.Server
         self.leaving = False
         self.over = asyncio.Event()
         self.end_with: int | None = None  # as soon as no request runs
@@ -51,6 +54,7 @@ class App:
     def leave(self) -> None:
         """SIGTERM."""
         self.leaving = True
+        self.server.close()
         for one in list(self.connections):
             if not one.busy:
                 one.transport.close()
@@ -90,6 +94,8 @@ class Connection(asyncio.Protocol):
                 return
         self.data = b""
         if (asked := ASKED.match(data)) is None:
+            if data.startswith(b"GET /deadlock "):
+                deadlock()
             self.answer(b"ok")
             return
         method, number, wait = asked[1], asked[2], int(asked[3])
@@ -109,16 +115,22 @@ class Connection(asyncio.Protocol):
         self.app.changed()
 
 
+def deadlock() -> None:
+    """Wait for what only this thread could give."""
+    lock = threading.Lock()
+    with lock, lock:
+        pass
+
+
 async def serve(port: int, book: int, flap: float) -> None:
     """Serve until SIGTERM."""
     app, loop = App(book), asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, app.leave)
     make: Callable[[], asyncio.Protocol] = lambda: Connection(app)  # noqa: E731
-    server = await loop.create_server(make, "127.0.0.1", port, backlog=512)
+    app.server = await loop.create_server(make, "127.0.0.1", port, backlog=512)
+    loop.add_signal_handler(signal.SIGTERM, app.leave)
     if flap:
         loop.call_later(flap, app.end, 3)
     await app.over.wait()
-    server.close()
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ from loadtests.peers.triage import ENVIRONMENT, serve
 INSTANCES: Final = 3
 WORKERS: Final = 2
 FIRST_BYTE: Final = 2.0
-DISK: Final = 64 << 20
+DISK: Final = 256 << 20  # no evidence is taken with less than 100 MB free
 CLONE_NEWNS: Final = 0x00020000
 MS_REC_PRIVATE: Final = 0x4000 | 0x40000
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -56,11 +56,14 @@ env = {{ GENERATION = "{generation}" }}
 stop = {{ timeout = "5s" }}
 {user}
 
+{health}
+"""
+HEALTH: Final = """\
 [apps.web.health]
 path = "/healthz"
 interval = "1s"
 timeout = "1s"
-ready_within = "{ready_within:g}s"
+ready_within = "{:g}s"
 """
 
 
@@ -79,7 +82,8 @@ def own_disk(folder: Path, size: int = DISK) -> str:
 class Scene:
     """A gateway that is served, and what disturbances need to know of it."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, **settings: Any) -> None:
+        """`settings` are those of `configure`."""
         self.lab = lab
         self.data = lab.folder / "data"
         self.no_disk = own_disk(self.data)
@@ -90,17 +94,18 @@ class Scene:
         self.port, self.admin = lab.free_port(), lab.free_port()
         self.api = Api(self.admin, self.data / "admin.token")
         self.settings: dict[str, Any] = {
-            "workers": WORKERS, "instances": INSTANCES, "generation": 0, "ready_within": 20.0,
+            "workers": WORKERS, "instances": INSTANCES, "generation": 0, "first_byte": FIRST_BYTE,
+            "health": HEALTH.format(20.0),
         }  # fmt: skip
         self.noticed: list[float] = []  # seconds from a SIGKILL to the event that the instance ended
-        self.configure()
+        self.configure(**settings)
 
     def configure(self, **settings: Any) -> None:
         """Write the config with these changes; it is not yet in force."""
         self.settings.update(settings)
         text = CONFIG.format(
             port=self.port, admin=self.admin, data=self.data, python=sys.executable, book=self.book, mode=self.mode,
-            repository=REPOSITORY, first_byte=FIRST_BYTE, user='user = "root"' if os.geteuid() == 0 else "",
+            repository=REPOSITORY, user='user = "root"' if os.geteuid() == 0 else "",
             **self.settings,
         )  # fmt: skip
         made = self.path.with_suffix(".new")
@@ -150,12 +155,21 @@ class Scene:
         running = [one for one in self.api.get("operations")["items"] if one["state"] == "running"]
         return f"{running[0]['act']} of {running[0]['target']} goes on" if running else ""
 
+    def newest_event(self) -> int:
+        """Its id."""
+        return max((int(event["id"]) for event in self.api.get("events?limit=1")["items"]), default=0)
+
     def ended_at(self, name: str) -> float:
         """Unix seconds of the event that an instance ended by itself or from outside."""
         for event in self.api.events():
             if event["instance"] == name and event["kind"] == "exited":
-                return datetime.fromisoformat(event["time"]).timestamp()
+                return self.seconds(event["time"])
         raise Failed(f"no event says that {name} ended")
+
+    @staticmethod
+    def seconds(time: str) -> float:
+        """Unix seconds of a time in JSON."""
+        return datetime.fromisoformat(time).timestamp()
 
     def until(self, condition: Callable[[], object], what: str, within: float = 30.0) -> None:
         """Wait for it; Failed when it does not come."""

@@ -28,7 +28,7 @@ WAYS: Final = {"with health.path": 'path = "/healthz"', "without": ""}
 
 
 def main() -> int:
-    parser = arguments(__doc__, seconds=30.0, of="measured, of each way")
+    parser = arguments(__doc__, seconds=30.0, of="measured, of each way", document=DOCUMENT)
     parser.add_argument("--instances", type=int, default=200)
     told = parser.parse_args()
     report = Report("control_cost", head=("probes", "control", "launcher", "worker", "control, resident"))

@@ -60,11 +60,13 @@ class Report:
         return 0 if self.kept else 1
 
 
-def arguments(description: str | None, *, seconds: float, of: str) -> argparse.ArgumentParser:
+def arguments(
+    description: str | None, *, seconds: float, of: str, document: Path = DOCUMENT
+) -> argparse.ArgumentParser:
     """The options that every load test has."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=seconds, help=f"{of} (default {seconds:g})")
-    parser.add_argument("--write", action="store_true", help=f"put the figures into {DOCUMENT.relative_to(REPOSITORY)}")
+    parser.add_argument("--write", action="store_true", help=f"put the figures into {document.relative_to(REPOSITORY)}")
     return parser
 
 

@@ -87,7 +87,10 @@ async def _follow(request: web.Request, wanted: Wanted) -> web.StreamResponse:
             hint="End one of them, or ask for events without follow.", headers={"Retry-After": "10"},
         )  # fmt: skip
     last = _begin(request, gateway, wanted)
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
+    headers = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
+    if request.method == "HEAD":
+        return web.Response(headers=headers)
+    response = web.StreamResponse(headers=headers)
     task = asyncio.current_task()
     following[task] = request
     try:

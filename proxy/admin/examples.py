@@ -21,6 +21,11 @@ RELOAD: Final = {
     **OPERATION, "act": "reload", "target": "config", "app": "", "instance": "", "problems": [],
     "changes": ["apps.web: process.instances changed"], "next_start": [],
 }  # fmt: skip
+FORESEEN: Final = {
+    "act": "recycle", "target": "web/web-7",
+    "will": ["the old one serves until the new one is ready", "3 requests on them now; each has 30 s to end"],
+    "at_stake": False,            # capacity or requests are: a person is asked
+}  # fmt: skip
 BRIEF: Final = {
     "id": "op-42", "act": "restart", "target": "web", "by": "by hand", "time": "2026-01-05T03:07:41.000Z",
     "last": "web-9 starts in web-7's place",

@@ -136,6 +136,7 @@ def _app(look: views.Look, state: AppState) -> AppFacts:
         exits=tuple((one.name, _exit(one)) for one in state.ended),
         stopped_by=_by_hand(state, "state"),
         count_by=_by_hand(state, "count"),
+        not_replaced=state.not_replaced,
         ejected_by_hand=tuple(key.removeprefix(EJECTED) for key in state.by_hand if key.startswith(EJECTED)),
         has_process=config.process is not None,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from proxy import __version__
 from proxy.admin import fields
+from proxy.admin.examples import FORESEEN
 from proxy.admin.routing import Route
 
 
@@ -71,6 +72,9 @@ def _operation(route: Route) -> dict[str, Any]:
     if route.method == "POST":
         properties = {name: fields.schema(field) for name, field in route.body.items()}
         schema = {"type": "object", "properties": properties, "additionalProperties": False}
+        if "preview" in route.body:
+            content = {route.content: {"schema": _schema(FORESEEN), "example": FORESEEN}}
+            found["responses"]["200"] = {"description": "With `preview`: what would happen", "content": content}
         found["requestBody"] = {"content": {"application/json": {"schema": schema}}}
     return found
 

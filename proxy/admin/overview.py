@@ -23,6 +23,7 @@ from proxy.admin.errors import ApiProblem
 from proxy.admin.keys import GATEWAY, LISTENING, TABLE
 from proxy.control import exposition as prometheus
 from proxy.control.reload import problems as problem_lines
+from proxy.control.state import AppState
 
 if TYPE_CHECKING:
     from proxy.control.gateway import Gateway
@@ -50,11 +51,16 @@ async def readyz(request: web.Request) -> web.Response:
         state = gateway.apps.get(name)
         if state is None:
             raise no_app(gateway, name, known=False)
-        if not state.serving or state.state != "up":
+        if not _servable(state):
             reasons.append(f"{name} cannot be served")
-    elif not any(state.serving and state.state == "up" for state in gateway.apps.values()):
+    elif not any(map(_servable, gateway.apps.values())):
         reasons.append("no app can be served")
     return answer({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+
+
+def _servable(state: AppState) -> bool:
+    """Now, or as soon as a planned act has its replacement ready: until then requests wait."""
+    return state.state == "up" and (bool(state.serving) or state.gap > 0)
 
 
 async def exposition(request: web.Request) -> web.Response:
@@ -251,7 +257,7 @@ async def config_reload(request: web.Request) -> web.Response:
         )  # fmt: skip
     reason = request["body"].get("reason") or acts.BY_HAND
     began = time.time()
-    result = await gateway.reload(None, "the admin API", reason)
+    result = await gateway.reload(None, f"hand ({request['way']})", reason)
     steps = (result.changes or ["nothing differs"]) if result.ok else ["refused: nothing was changed"]
     more = {"problems": result.problems, "changes": result.changes, "next_start": result.next_start}
     why = "" if result.ok else "the config has problems"

@@ -38,7 +38,9 @@ def of_app(app: AppState, recent: Mapping[str, int], minute: int, requests: int)
         return Verdict("held", f"{app.name} is held by hand: its requests wait; {count}")
     if app.wanted == 0 and not app.instances:
         return Verdict("down", f"{app.name} is down: it is set to have no instance")
-    reasons = _reasons(app)
+    reasons = _reasons(app, starting=ready < app.wanted)
+    if not serving and app.gap:
+        return Verdict("degraded", f"{app.name} is degraded: {count}; its requests wait for the replacement")
     if not serving:
         return Verdict("down", f"{app.name} is down: {count}; {'; '.join(reasons[:3]) or faults}")
     failing = minute >= FAILING_LEAST and minute >= FAILING_SHARE * max(requests, 1)
@@ -51,8 +53,10 @@ def of_app(app: AppState, recent: Mapping[str, int], minute: int, requests: int)
     return Verdict("up", f"{app.name} is up: {count}, {faults}")
 
 
-def _reasons(app: AppState) -> list[str]:
+def _reasons(app: AppState, *, starting: bool) -> list[str]:
+    """`starting`: whether one that starts is needed, and not a replacement beside those that serve."""
     said = []
+    coming = () if starting else (Lifecycle.STARTING, Lifecycle.WARMING)
     for instance in app.instances.values():
         if instance.lifecycle is Lifecycle.READY:
             if instance.admission is not Admission.ADMITTING:
@@ -60,7 +64,7 @@ def _reasons(app: AppState) -> list[str]:
                 said.append(f"{instance.name} is {instance.admission}{f' ({reason})' if reason else ''}")
             elif instance.failing:
                 said.append(f"{instance.name} fails its checks but is the last, so it still serves")
-        elif instance.lifecycle not in (Lifecycle.DRAINING, Lifecycle.STOPPING, Lifecycle.STOPPED):
+        elif instance.lifecycle not in (*coming, Lifecycle.DRAINING, Lifecycle.STOPPING, Lifecycle.STOPPED):
             reason = f": {instance.why}" if instance.why else ""
             said.append(f"{instance.name} is {instance.lifecycle}{reason}{_after(instance)}")
     return said

@@ -31,11 +31,12 @@ class Look:
         self.now = time.time()
         self.clock = time.monotonic()
         self.running = running
+        self._by_id = {one.id: one for one in running}
         self._under_way = {(one.app, name): one for one in running for name in (*one.targets, one.instance)}
 
     def operation(self, state: InstanceState) -> Operation | None:
-        """What is under way with an instance."""
-        return self._under_way.get((state.app, state.name))
+        """What is under way with an instance, as the one that goes or as the one that comes."""
+        return self._under_way.get((state.app, state.name)) or self._by_id.get(state.under)
 
     def verdict(self, app: AppState) -> Verdict:
         recent = self.counters.recent.by_fault(app.name, self.now - verdict.LOOK_BACK)

@@ -34,7 +34,10 @@ COLUMNS: Final = (
 @click.option("--since", metavar="TIME", help="With replay: how far back; default: 24h.")
 @act_options
 def autoheal(words: tuple[str, ...], for_: str | None, since: str | None, **given: Any) -> None:
-    """Rules and how far each is from a firing; switch them off or on; replay one over what was recorded."""
+    """Rules, and how far each is from a firing; off, on, replay.
+
+    A replay says when a rule would have fired, going by what was recorded.
+    """
     verb = words[0] if words and words[0] in WORDS else ""
     rest = words[1:] if verb else words
     most, least = {"": (1, 0), "replay": (2, 2)}.get(verb, (1, 1))
@@ -78,13 +81,14 @@ def print_app(app: dict[str, Any]) -> None:
 
 
 def print_meanings(app: dict[str, Any]) -> None:
-    """What each rule looks for and does."""
-    rules = [rule for rule in app["rules"] if rule["state"] != "off"]
+    """What each rule looks for and does, or why it does nothing."""
+    rules = app["rules"]
     if rules:
         click.echo("\nwhat they are")
         wide = max(len(rule["id"]) for rule in rules)
         for rule in rules:
-            said = f"{rule['id']:<{wide}}  {rule['when'].rstrip('.')}: {', then '.join(rule['then'])}"
+            does = f"{rule['when'].rstrip('.')}: {', then '.join(rule['then'])}"
+            said = f"{rule['id']:<{wide}}  {rule['why'] if rule['state'] == 'off' else does}"
             click.echo("\n".join(textwrap.wrap(show.clean(said), show.width(), subsequent_indent=" " * (wide + 2))))
 
 
@@ -114,7 +118,7 @@ def row(rule: dict[str, Any], *, enabled: bool) -> list[str]:
 def state(rule: dict[str, Any], nearest: dict[str, Any]) -> str:
     """Where it is more than watching, why; the condition where there is nothing to tell."""
     said = rule["state"]
-    if rule["state"] in ("off", "acting"):
+    if rule["state"] == "acting" or (rule["state"] == "off" and not show.on_terminal()):
         said += f": {rule['why']}"
     elif rule["state"] == "suppressed":
         until = f" until {show.clock(rule['suppressed_until'], with_offset=False)}" if rule["suppressed_until"] else ""

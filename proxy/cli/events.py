@@ -26,7 +26,10 @@ AGAIN: Final = 0.3
 @click.option("-f", "--follow", is_flag=True, help="Go on: print new ones as they come.")
 @gateway_options
 def events(url: str, token: str, config: str, as_json: bool, follow: bool, limit: int, **filters: str | None) -> None:
-    """Everything that happened: starts, ends, ejections, acts, changes; the newest last."""
+    """Everything that happened, the newest last.
+
+    Starts and ends of instances, ejections, acts, rules, changes of the config.
+    """
     gateway = reach(url, token, config)
     newest = gateway.get("events", limit=1)["items"] if follow else []
     answer = gateway.get("events", limit=limit, **filters)

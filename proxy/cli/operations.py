@@ -39,7 +39,10 @@ COLUMNS: Final = (
 def operations(
     id: str | None, app: str | None, limit: int, follow_it: bool, url: str, token: str, config: str, as_json: bool
 ) -> None:
-    """What was asked for and how it went, newest first; with an ID one of them, step by step."""
+    """What was asked for, and how it went.
+
+    Newest first; with an ID one of them, step by step.
+    """
     gateway = reach(url, token, config)
     if id is None:
         if follow_it:

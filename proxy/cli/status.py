@@ -22,9 +22,11 @@ COLUMNS = (
     Column("memory", right=True),
     Column("CPU", right=True),
     Column("restarts", right=True),
+    Column("version"),
     Column("why", flexible=True),
 )
 
+VERSION = 12  # of a version: enough of a commit
 LAST_WORDS = 3  # lines of one that does not start
 
 
@@ -40,7 +42,8 @@ def print_app(app: dict[str, Any]) -> None:
     click.echo()
     show.headline(app_line(app), app["state"])
     if app["instances"]:
-        show.table(COLUMNS, [instance_row(instance) for instance in app["instances"]])
+        mixed = len({instance.get("version") for instance in app["instances"]}) > 1
+        show.table(COLUMNS, [instance_row(instance, mixed=mixed) for instance in app["instances"]])
     print_last_words(app)
     print_limits(app)
     print_notes(app)
@@ -138,7 +141,8 @@ def note(text: str) -> None:
     click.echo(said)
 
 
-def instance_row(instance: dict[str, Any]) -> list[str]:
+def instance_row(instance: dict[str, Any], *, mixed: bool) -> list[str]:
+    """`mixed`: not all are of the same version, so each is said."""
     response = instance.get("response_ms") or {}
     slots = f"/{instance['slots']}" if instance.get("slots") else ""
     memory, cpu = instance.get("memory"), instance.get("cpu")
@@ -153,6 +157,7 @@ def instance_row(instance: dict[str, Any]) -> list[str]:
         units.size(memory) if memory else "",
         f"{cpu:.2f}" if cpu is not None else "",
         str(instance["restarts"]) if instance.get("restarts") else "",
+        str(instance.get("version") or "")[:VERSION] if mixed else "",
         why(instance),
     ]
 

@@ -364,9 +364,10 @@ def statuses(value: Any, place: Place, extra: Extra) -> tuple[tuple[int, int], .
 
 
 def automatic(value: Any, place: Place, extra: Extra) -> int | str:
-    if value == "auto" or (type(value) is int and 1 <= value <= 256):
+    """16 is the board's columns (link/board.py)."""
+    if value == "auto" or (type(value) is int and 1 <= value <= 16):
         return value  # type: ignore[no-any-return]
-    raise Bad(f'expected "auto" or a number from 1 to 256, got {said(value)}')
+    raise Bad(f'expected "auto" or a number from 1 to 16, got {said(value)}')
 
 
 def inflight(value: Any, place: Place, extra: Extra) -> int | str:

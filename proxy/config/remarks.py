@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from proxy import units
-from proxy.config.schema import AddressTLS, App, Config, Keep
+from proxy.config.schema import AddressTLS, App, Autoheal, Config, Keep
 
 
 def not_yet(config: Config) -> list[str]:
@@ -77,6 +77,8 @@ def _app(name: str, app: App) -> Iterator[str]:
             yield f"{name}.addresses[{index}].tls: not used, because {address.url} is not https://"
         if address.secure and not address.tls.verify:
             yield f"{name}.addresses[{index}].tls.verify: false, so others can pose as {address.name}"
+    for index, rule in enumerate(app.autoheal):
+        yield from _rule(f"{name}.autoheal[{index}]", rule, app)
     if process is None:
         return
     if process.instances == 0:
@@ -86,6 +88,24 @@ def _app(name: str, app: App) -> Iterator[str]:
     if process.bind == "unix" and not any("{socket}" in argument for argument in process.command):
         yield f"{name}.process.command: has no {{socket}}, so the app must read $SOCKET"
 
+
+def _rule(name: str, rule: Autoheal, app: App) -> Iterator[str]:
+    """Of what can be seen in a rule alone."""
+    when, first_byte = rule.when, app.timeouts.first_byte
+    if when.kind in ("slow", "stuck") and when.above is not None and when.above >= first_byte:
+        limit = _said(first_byte)
+        yield f"{name}.when.{when.kind}.above: never met, because no request waits longer than first_byte ({limit})"
+    if when.path is not None and when.kind not in _PATHS:
+        yield f"{name}.when.{when.kind}.path: not used"
+    if when.kind in _BUILTIN and not rule.dry_run:
+        yield f"{name}: it takes the place of the built-in rule {_BUILTIN[when.kind]}"
+    if when.kind in _WHOLE and any(step.act == "eject" for step in rule.then):
+        yield f"{name}.then: eject is skipped, because {when.kind} looks at the app, not at an instance"
+
+
+_PATHS: Final = ("requests", "slow", "status", "fault", "fault_ratio")
+_BUILTIN: Final = {"stuck": "hung", "slow": "slow", "memory": "memory"}
+_WHOLE: Final = ("crashes", "unhealthy", "changed", "schedule")
 
 _said: Final = units.write_duration
 

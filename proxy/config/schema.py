@@ -200,7 +200,7 @@ class Tunnel(Struct, frozen=True, forbid_unknown_fields=True):
         tuple[Annotated[str, kind("upgrade")], ...], about("tokens of Upgrade that are let through")
     ] = ("websocket",)
     idle: Annotated[Duration, within(1), about("longest silence of both sides")] = 1 * units.HOURS
-    drain: Annotated[Duration, about("how long a tunnel may go on when its instance is drained")] = (
+    drain: Annotated[Duration, about("how long a tunnel or event stream may go on when its instance is drained")] = (
         30 * units.SECONDS
     )
 

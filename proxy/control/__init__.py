@@ -11,9 +11,13 @@ stacks      py-spy, bounded                version     of an app, and of its pro
 health      probes                         ejection    who gets no requests for a while (pure)
 routing     state to routing table (pure)  workers     spawn, tables and acknowledgements, silence
 fate        how a process ended, and why   sampling    one /proc sweep a second for all trees
+limits      memory and CPU of an instance  cgroups     where cgroups may be made, and their files
+scaling     what its rules want (pure)     scaler      rules at work, once a second
+watch       watched files to restarts      files       which files match, and what they are like
 ports       free ports, who listens where  dns         addresses by name
 log         Triage's own, never blocking
 reload      a new config, applied as data  ledger      what a new control starts from
 launcher    the launcher's client          output      what instances print
+store/      what happened, on disk         evidence    taken before an instance ends
 records     kept requests, in memory       counters    workers' counts, summed      exposition  /metrics
 """

@@ -117,7 +117,7 @@ def _context(ca: str | None, verify: bool) -> ssl.SSLContext:
 
 def fresh(app: str, address: Address, row: int) -> InstanceState:
     """The state of an address that just came into the config."""
-    return InstanceState(
+    state = InstanceState(
         name=name_of(address),
         app=app,
         kind="address",
@@ -128,3 +128,5 @@ def fresh(app: str, address: Address, row: int) -> InstanceState:
         started_at=time.time(),
         ready_since=time.monotonic(),
     )
+    state.moved(time.time())
+    return state

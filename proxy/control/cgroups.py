@@ -141,8 +141,10 @@ def _unified(mount: Mount, own: str, name: str, launcher: int, family: Callable[
 def _move(base: Path, launcher: int, family: Callable[[], dict[int, int]], *, everyone: bool) -> None:
     """All of our processes out of `base`; `everyone`: whatever is in it belongs to this service or container."""
     if not everyone:
-        ours = _family(family(), launcher)
-        others = [pid for pid in _pids(base) if pid not in ours]
+        pids = _pids(base)
+        parents = family()  # after that: one that was forked meanwhile must not look like a stranger
+        ours = _family(parents, launcher)
+        others = [pid for pid in pids if pid in parents and pid not in ours]
         if others:
             raise NotOurs(
                 f"cgroup v2 not delegated: {base.name or '/'} holds other processes too (pid {others[0]});"

@@ -434,7 +434,7 @@ class Counters:
         return longest
 
     def heard(self, app: str, instance: str) -> float:
-        """When content last came from it, of those for which `oldest_wait` tells something; monotonic, 0.0: never."""
+        """When content of a response under way last came from it; monotonic, 0.0: none is under way."""
         return max((stats.heard.get(app, {}).get(instance, 0.0) for stats in self.stats.values()), default=0.0)
 
     def by_instance(self) -> dict[Key, list[Row]]:

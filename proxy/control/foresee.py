@@ -97,7 +97,8 @@ def _stop(pool: Pool, name: str, *, for_: float = 0.0) -> Foresight:
     lines = [f"{_instances(len(app.instances))} of {app.name} end, and every request gets a 503 `stopped` {lasts}"]
     if pool.config.process is None:
         lines = [f"every request of {app.name} gets a 503 `stopped` {lasts}; its addresses are left alone"]
-    lines.append(f"{_requests(inflight)} on them now may end first")
+    if inflight:
+        lines.append(f"{_requests(inflight)} on them now may end first")
     return Foresight(lines, at_stake=True)
 
 

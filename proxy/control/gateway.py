@@ -145,6 +145,7 @@ class Gateway:
             oom=OomWatch(),
             limits=Limits(lambda: cgroups.find(self.data_dir, launcher_pid)),
             changed=self.changed,
+            noted=self._save_soon,
             left=self._left,
             broadcast=lambda message: self._workers.broadcast(message),
         )
@@ -594,6 +595,8 @@ class Gateway:
             for call in self.each_second:
                 call(time.monotonic())
             await self._sample_store()
+            if ticks % 5 == 0 and self.shared.numbers.error:
+                await self.shared.numbers.write()
             if ticks % 60 == 0:
                 self._tidy()
             await self._sample()
@@ -692,6 +695,8 @@ class Gateway:
             self.log.warning("will-not-end", "some instances did not end; the launcher kills them")
         took = units.duration(time.monotonic() - began)
         self.shared.event("stopped", f"all ended after {took}")
+        if self.shared.numbers.error:
+            await self.shared.numbers.write()
         self.save()
         await asyncio.to_thread(self.shared.logs.close)
         await self.store.close()

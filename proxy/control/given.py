@@ -58,15 +58,19 @@ async def _recycle(shared: Shared, pool: Pool, operation: Operation, name: str) 
         pool.app.gap = DRAIN + COMMAND_WITHIN + config.health.ready_within
     state.under = operation.id
     pool.admissions.eject(name, "recycle", f"{operation.act}, {operation.asked.by}")
-    await shared.left()
-    await _drained(shared, pool, operation, name)
-    operation.details["commands"].append(name)
-    arguments = filled(config.recycle.command, {"name": name, "address": state.address})
-    step(operation, f"runs {' '.join(arguments)}")
-    shared.changed()
-    outcome = await outside.run(arguments, COMMAND_WITHIN, _reasons(operation, name))
-    step(operation, f"the command ended: {outcome.text}")
-    pool.ejector.leave_to_probes(name, "recycled; its probes must pass")
+    try:
+        await shared.left()
+        await _drained(shared, pool, operation, name)
+        if not operation.running:
+            return "it was ended before the command ran"
+        operation.details["commands"].append(name)
+        arguments = filled(config.recycle.command, {"name": name, "address": state.address})
+        step(operation, f"runs {' '.join(arguments)}")
+        shared.changed()
+        outcome = await outside.run(arguments, COMMAND_WITHIN, _reasons(operation, name))
+        step(operation, f"the command ended: {outcome.text}")
+    finally:
+        pool.ejector.leave_to_probes(name, "its probes must pass after its recycle")
     if not outcome.ok:
         return f"the command for {name} failed: {outcome.text}"
     began = time.monotonic()

@@ -24,7 +24,7 @@ from proxy.control import foresee, given, recycling, settling
 from proxy.control.by_hand import EJECTED
 from proxy.control.foresee import Foresight
 from proxy.control.operations import Asked, Operation, Operations
-from proxy.control.planner import REPLACING
+from proxy.control.planner import REPLACING, order
 from proxy.control.refusal import NotPossible
 from proxy.control.shared import Shared
 from proxy.control.state import Admission, InstanceState, Lifecycle
@@ -375,7 +375,7 @@ def _driver(pool: Pool, operation: Operation) -> Driver:
 
 def _names(pool: Pool) -> list[str]:
     """The oldest first."""
-    return sorted(pool.app.instances, key=lambda name: (pool.app.instances[name].started, name))
+    return [one.name for one in sorted(pool.app.instances.values(), key=order)]
 
 
 def _hung(asked: Asked, hung: bool) -> dict[str, bool]:

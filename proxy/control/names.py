@@ -40,6 +40,11 @@ class Numbers:
         """A new instance name. A full disk must not keep an instance from starting: the ledger remembers it too."""
         number = self.next.get(app, 1)
         self.next[app] = number + 1
+        await self.write()
+        return f"{app}-{number}"
+
+    async def write(self) -> None:
+        """Again, too, while there is an `error`: a restart of everything must not give a number twice."""
         data = orjson.dumps(self.next, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
         async with self._lock:
             try:
@@ -47,7 +52,6 @@ class Numbers:
                 self.error = ""
             except OSError as error:
                 self.error = error.strerror or str(error)
-        return f"{app}-{number}"
 
 
 class Rows:

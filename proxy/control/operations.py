@@ -85,7 +85,7 @@ class Operation:
 
 
 class Operations:
-    """All of them. `event` is shared.event."""
+    """All of them. `event` is shared.event, `changed` is shared.noted."""
 
     def __init__(self, event: Callable[..., Event], changed: Callable[[], None]) -> None:
         self._event = event

@@ -85,7 +85,7 @@ class Planner:
                 state.name,
                 self.lifecycle(state),
                 not self.is_old(state),
-                _order(state),
+                order(state),
                 aside=not rolls and state.under not in running,
             )
             for state in states
@@ -100,6 +100,7 @@ class Planner:
         return Lifecycle.DRAINING if leaving else state.lifecycle
 
 
-def _order(state: InstanceState) -> int:
+def order(state: InstanceState) -> int:
+    """The smallest number is the oldest; addresses have none."""
     number = state.name.rpartition("-")[2]
     return int(number) if number.isdigit() else 0

@@ -2,7 +2,7 @@
 
 The two callables that matter most:
   - `changed()` says that something workers or a successor must know has changed: a new table and a new ledger follow,
-    once per turn of the loop however often it is called;
+    once per turn of the loop however often it is called. `noted()` says it of what only a successor must know;
   - `left()` waits until every live worker has acknowledged the newest table.
 """
 
@@ -43,6 +43,7 @@ class Shared:
     oom: OomWatch
     limits: Limits
     changed: Callable[[], None]
+    noted: Callable[[], None]
     left: Callable[[], Awaitable[None]]
     broadcast: Callable[[link.ToWorker], None]  # to all workers
     operations: Operations = field(init=False)
@@ -58,8 +59,8 @@ class Shared:
         return Path(self.plan["data_dir"])
 
     def __post_init__(self) -> None:
-        self.operations = Operations(self.event, self.changed)
-        self.by_hand = Book(self.data_dir / "by_hand.json", self.event, self.changed)
+        self.operations = Operations(self.event, self.noted)
+        self.by_hand = Book(self.data_dir / "by_hand.json", self.event, self.noted)
 
     def event(self, kind: str, text: str, app: str = "", instance: str = "", **details: Any) -> Event:
         """Remember it, and write it to Triage's log."""
@@ -71,6 +72,7 @@ class Shared:
 _WARNINGS = frozenset(
     {"exited", "backoff", "failed", "ejected", "failing", "too-slow", "hint", "drain-cut", "worker-died", "suspect",
      "worker-silent", "worker-protocol", "reload-refused", "control-restarted", "will-not-end", "dns",
-     "launcher-refused", "would-eject", "aborted", "killed", "not-replaced", "by-hand-lost", "by-hand-unsaved",
+     "launcher-refused", "would-eject", "watch-refused", "watch-cut", "watch-unrest",
+     "watch-often", "aborted", "killed", "not-replaced", "by-hand-lost", "by-hand-unsaved",
      "store-failing", "store-set-aside"}
 )  # fmt: skip

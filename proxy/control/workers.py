@@ -554,6 +554,8 @@ class Workers:
         for one in self.listeners:
             names = list(dict.fromkeys(one["sockets"][i] for i in places if i < len(one["sockets"])))
             for name in names:
+                if name not in self._sockets:
+                    continue  # let go: Triage stops, and a worker that just started is to end
                 listeners.append(link.Listener(one["name"], one["name"] in self.tls))
                 fds.append(self._sockets[name])
         return listeners, fds

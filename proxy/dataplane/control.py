@@ -119,7 +119,7 @@ class ControlLink:
         lag_max, worker.lag_max_us = worker.lag_max_us, 0
         self._lag_told, self._lag_peak = lag_max, max(self._lag_peak, lag_max)
         self._oldest = worker.oldest(monotonic())
-        self._heard = worker.heard(self._oldest)
+        self._heard = worker.heard()
         if everything or at_once or not self._untold:
             self._untold += worker.changed(everything)  # what is in it twice is told twice: it is cumulative
             if len(self._untold) > ROWS and not at_once:

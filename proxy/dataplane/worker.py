@@ -433,13 +433,13 @@ class Worker:
                         found.setdefault(app.name, {})[instance.name] = since
         return found
 
-    def heard(self, waiting: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-        """Of instances that `oldest` found, when content last came from them: a stream shows that they live."""
+    def heard(self) -> dict[str, dict[str, float]]:
+        """App and instance to when content last came from it: a stream shows that it lives, whichever worker has it."""
         found: dict[str, dict[str, float]] = {}
-        for name, app in self.apps.items():
-            for instance in app.instances.values() if name in waiting else ():
-                if instance.name in waiting[name] and (at := instance.heard_at()):
-                    found.setdefault(name, {})[instance.name] = at
+        for app in self.apps.values():
+            for instance in app.instances.values():
+                if instance.own and (at := instance.heard_at()):
+                    found.setdefault(app.name, {})[instance.name] = at
         return found
 
     # --- the end ----------------------------------------------------------------------------------

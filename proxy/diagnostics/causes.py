@@ -157,19 +157,19 @@ def absent(case: Case) -> Cause:
     do = [f"check  triage why {case.name}     how it is at this moment"]
     if name == "no-instance":
         why = f"{case.name} is set to have no instance, so nobody could be asked."
-        said = f"an operator's word ({app.count_by})" if app.count_by else "the config"
+        said = f"an operator's word ({clean(app.count_by, 120)})" if app.count_by else "the config"
         cause, certainty = [f"Certain: {said}. {case.name} wants {app.wanted} now."], CERTAIN
         by_hand = f"now    triage scale {case.name} auto     as many as the config says"
         do.insert(0, by_hand if app.count_by else f"now    {case.ends}")
     elif name == "stopped":
         why = f"{case.name} was stopped by hand, so its requests are turned away."
-        cause = [f"Certain: an operator's act{f' ({app.stopped_by})' if app.stopped_by else ''}."]
+        cause = [f"Certain: an operator's act{f' ({clean(app.stopped_by, 120)})' if app.stopped_by else ''}."]
         certainty = CERTAIN
         do.insert(0, f"now    triage start {case.name}")
     elif name == "held-too-long":
         queue = units.duration(app.queue_timeout) if app.queue_timeout else "queue.timeout"
         why = f"The requests of {case.name} are held by hand; this one waited {queue} and was turned away."
-        cause = [f"Certain: an operator's act{f' ({app.stopped_by})' if app.stopped_by else ''}."]
+        cause = [f"Certain: an operator's act{f' ({clean(app.stopped_by, 120)})' if app.stopped_by else ''}."]
         certainty = CERTAIN
         do.insert(0, f"now    triage release {case.name}")
     else:

@@ -11,6 +11,7 @@ Always true:
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import resource
@@ -28,6 +29,7 @@ from proxy.diagnostics.collectors import COLLECTORS, Collector
 from proxy.diagnostics.subject import Subject, read
 from proxy.link.spawn import name_process
 
+PR_SET_PDEATHSIG: Final = 1
 OUTCOME: Final = "outcome.json"
 LOG: Final = "collect.log"
 SPARE: Final = 0.3
@@ -147,6 +149,7 @@ def _collect(collector: Collector, subject: Subject, folder: Path, pipe: int) ->
     state, why = "failed", ""
     try:
         os.setpgid(0, 0)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         resource.setrlimit(resource.RLIMIT_FSIZE, (collector.most, collector.most))
         artifact = collector.collect(subject, folder)
         write(folder / f"{collector.name}.json", msgspec.json.encode(artifact))

@@ -110,6 +110,7 @@ class AppFacts:
     exits: tuple[tuple[str, ExitFacts], ...] = ()  # of late, newest last
     stopped_by: str = ""  # "by hand at 2026-01-05T03:07:41.000Z: a migration"; "" when it is neither stopped nor held
     count_by: str = ""  # likewise, who set how many instances there are
+    not_replaced: str = ""  # why what should have been replaced serves on
     ejected_by_hand: tuple[str, ...] = ()
     has_process: bool = True
 

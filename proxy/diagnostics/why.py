@@ -285,11 +285,18 @@ def _of_app(facts: Facts) -> Why:
     if app.waiting:
         oldest = f", the oldest for {units.duration(app.oldest_wait)}" if app.oldest_wait else ""
         why.append(f"{units.count(app.waiting)} requests wait for a slot{oldest}.")
+    if app.not_replaced:
+        late = [one for one in app.exits if f"{one[0]} did not get ready" in app.not_replaced and not one[1].ours]
+        said = f"Certain: {late[-1][0]} ended with {late[-1][1].words} before it was ready. " if late else ""
+        cause.insert(0, f"{said}What ran before was kept, so nothing is lost by it.")
     if not cause:
         cause = ["Nothing is wrong: all that is wanted is ready, and nothing failed in 5 min."]
         if app.state != "up":
             cause, certainty = ["NOT KNOWN beyond that."], NOT_KNOWN
     do = _do_for_app(app.name, app.state, bool(app.faults), [i.name for i in trouble])
+    if app.not_replaced:
+        mended = f"after  triage restart {app.name}     once the new one can start: mend what it says last"
+        do = [mended, *(line for line in do if line != "now    nothing")]
     waits = ["Nothing is known to be lost."]
     if app.faults:
         failed = units.count(sum(app.faults.values()))

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from proxy.launcher.child import Child
 from proxy.launcher.journal import Log
@@ -88,6 +88,9 @@ def rehearse(text: Any) -> None:
         known = ", ".join(map(str, RESUMES))
         raise ValueError(f"the launcher's handover is not one of version {known}")
     try:
+        for part, keys in _NEEDED.items():
+            for key in keys:
+                text[part][key]
         for row in text["children"]["children"]:
             Child.resumed(row)
         for row in text["listening"]:
@@ -97,13 +100,22 @@ def rehearse(text: Any) -> None:
         raise ValueError(f"the launcher's handover is not understood: {error!r}") from error
 
 
+_NEEDED: Final = {
+    "plan": ("data_dir", "run", "workers", "control", "grace"),
+    "launcher": ("execs", "stopping", "reload", "stop_at", "asked", "lock", "dropped"),
+    "children": ("children", "exits", "pipes", "sessions", "count", "pipe_size", "nofile"),
+    "control": ("fd", "start_at", "planned", "within", "kill_at", "restarts"),
+}
+"""What `resume` goes by. A key that comes later has a default there, and is not in this table."""
+
+
 def resume(text: dict[str, Any]) -> Launcher:
     """The launcher that goes on from it, in the process that wrote it."""
     from proxy.launcher.launcher import Launcher
 
     plan = cast(Plan, {**text["plan"], "version": VERSION})
     store = Store(text["slots"], text["held"])
-    store.steered = text.get("steered", store.slots)
+    store.steered = text.get("steered", text["slots"])
     for row in text["listening"]:
         one = Listening.resumed(row)
         one.take(row["fds"])

@@ -324,7 +324,7 @@ class Stats(Message):
     """App and instance to the monotonic time since when its oldest request, sent whole, waits for a response head; over
     1 s only. An address may be an instance of two apps."""
     heard: dict[str, dict[str, float]] = {}
-    """Of those in `oldest`: the monotonic time at which content of another response or tunnel last came from it."""
+    """App and instance to the monotonic time at which content of a response or tunnel under way last came from it."""
 
 
 class Records(Message):

@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from proxy.admin import events as stream
+from proxy.admin.examples import FORESEEN
 from proxy.admin.routes import ROUTES
 
 pytestmark = pytest.mark.slow
@@ -100,7 +101,7 @@ async def test_preview_says_what_will_happen_and_does_nothing(api) -> None:
     ):  # fmt: skip
         status, seen = await api.call("POST", path, body={**body, "preview": True})
         assert status == 200, seen
-        assert seen["will"] and isinstance(seen["at_stake"], bool)
+        assert seen["will"] and isinstance(seen["at_stake"], bool) and set(seen) == set(FORESEEN)
         assert seen["at_stake"] is True or not path.endswith(("stop", "hold"))
     after = [event for event in (await api.get("events", limit=20))["items"] if int(event["id"]) > int(before)]
     assert not [event for event in after if "operation" in event["data"]]

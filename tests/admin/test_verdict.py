@@ -11,10 +11,11 @@ from proxy.control.state import Admission, AppState, Ejection, InstanceState, Li
 CONFIG = parse('[apps.web]\naddresses = ["http://10.0.0.1:80"]\n', "config.toml")
 
 
-def app(*instances: InstanceState, wanted: int = 2, state: str = "up") -> AppState:
+def app(*instances: InstanceState, wanted: int = 2, state: str = "up", gap: float = 0.0) -> AppState:
     return AppState(
-        "web", CONFIG.apps["web"], 0, state=state, wanted=wanted, instances={one.name: one for one in instances}
-    )
+        "web", CONFIG.apps["web"], 0, state=state, wanted=wanted, instances={one.name: one for one in instances},
+        gap=gap,
+    )  # fmt: skip
 
 
 def instance(name: str, lifecycle: Lifecycle = Lifecycle.READY, **more: object) -> InstanceState:
@@ -45,6 +46,19 @@ OUT = instance("web-2", admission=Admission.EJECTED, ejection=Ejection(by="probe
             app(ONE, OUT), {}, 0,
             "degraded: web is degraded: 2 of 2 ready; web-2 is ejected (no answer within 2 s); "
             "no fault in the last 5 min",
+        ),
+        (
+            app(ONE, TWO, instance("web-3", Lifecycle.STARTING)), {}, 0,
+            "up: web is up: 2 of 2 ready, no fault in the last 5 min",
+        ),
+        (
+            app(ONE, TWO, instance("web-3", Lifecycle.BACKOFF, why="exit code 1 after 0.2 s")), {}, 0,
+            "degraded: web is degraded: 2 of 2 ready; web-3 is backoff: exit code 1 after 0.2 s; "
+            "no fault in the last 5 min",
+        ),
+        (
+            app(instance("web-2", Lifecycle.STARTING), wanted=1, gap=90.0), {}, 0,
+            "degraded: web is degraded: 0 of 1 ready; its requests wait for the replacement",
         ),
         (app(OUT, wanted=1), {}, 0, "down: web is down: 1 of 1 ready; web-2 is ejected (no answer within 2 s)"),
         (app(wanted=0), {}, 0, "down: web is down: it is set to have no instance"),

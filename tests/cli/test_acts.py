@@ -363,7 +363,7 @@ def test_status_shows_what_is_set_by_hand_and_what_is_under_way(run: Run, api: A
         "  autoheal   slow is suppressed until 01-05 04:17:41 +01:00: web-7: 24 of 20; it cools down",
         "  autoheal   memory is near: web-7: 86 % of 90 %",
         "  scaling    2 of 1 to 4: cpu 30 % of 70 %",
-        "  limits     memory 537 MB, 1 core, by cgroup v2",
+        "  limits     memory 537 MB, 1 core: cgroup v2",
         "  web-7 ended: exit code 1. It printed last:",
         "    KeyError: 'DB'",
     ):

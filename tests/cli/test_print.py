@@ -186,3 +186,13 @@ def strings(tree: ast.AST) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs:
             yield node.lineno, node.value
+
+
+def test_the_document_names_every_act_and_nothing_else() -> None:
+    from proxy.cli.command import triage
+    from proxy.cli.group import SECTIONS
+
+    named = set(re.findall(r"`triage ([a-z]+)", (ROOT / "docs" / "command.md").read_text()))
+    there = set(triage.commands)
+    assert named <= there
+    assert {verb for verb in SECTIONS["mitigate"] if verb in there} <= named

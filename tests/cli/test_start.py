@@ -20,7 +20,7 @@ listen = ["127.0.0.1:0"]
 [apps.web.process]
 command = "app {{port}}"
 instances = 2
-watch = ["*.py"]
+logs = ["log/*.log"]
 {USER}
 """
 
@@ -32,7 +32,7 @@ def test_check_of_a_good_one(run: Run, tmp_path: Path) -> None:
     first, *more = done.stdout.splitlines()
     assert first == "config.toml: good. 1 app, 2 instances, listens on 127.0.0.1:0"
     assert any(line.startswith("apps.web.health.path: without one") for line in more)
-    assert "apps.web.process.watch: not acted on yet" in more
+    assert "apps.web.process.logs: not acted on yet" in more
 
 
 def test_check_prints_every_problem_with_its_line(run: Run, tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ workers = 0
 proxy_protocol = true
 """,
         [
-            'config.toml:2: gateway.workers: expected "auto" or a number from 1 to 256, got 0',
+            'config.toml:2: gateway.workers: expected "auto" or a number from 1 to 16, got 0',
             "config.toml:3: gateway.proxy_protocol: true, but no gateway.trusted_proxies - the networks"
             " of the proxies",
         ],
@@ -158,7 +158,7 @@ workers = "four"
 trusted_proxies = ["10.0.0.1/8", "lan", "::1"]
 """,
         [
-            'config.toml:2: gateway.workers: expected "auto" or a number from 1 to 256, got "four"',
+            'config.toml:2: gateway.workers: expected "auto" or a number from 1 to 16, got "four"',
             'config.toml:3: gateway.trusted_proxies[0]: "10.0.0.1/8" has bits set behind its mask - "10'
             '.0.0.0/8"',
             'config.toml:3: gateway.trusted_proxies[1]: expected a network such as "10.0.0.0/8" or "::1'

@@ -131,3 +131,13 @@ def test_limits_set_by_hand_come_by_a_rolling_recycle(triage: Start) -> None:
     assert gateway.over(gateway.act("scale", memory=0))["state"] == "done"
     assert gateway.ready(2) == ["web-5", "web-6"]
     assert {one["memory_limit"] for one in gateway.instances().values()} == {0}
+
+
+def test_what_is_set_for_a_time_ends_with_it(triage: Start) -> None:
+    gateway = triage(app())
+    gateway.ready(1)
+    assert gateway.over(gateway.act("stop", for_=2.0))["state"] == "done"
+    assert gateway.event("by-hand-ended")["text"] == "web: state, set by hand, ended as it was set to"
+    gateway.ready(1)
+    assert gateway.get("/")[0] == 200
+    assert by_hand(gateway) == {}

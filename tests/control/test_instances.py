@@ -1,7 +1,10 @@
 """Instances, for real: the launcher, control, a worker, and apps that do what tests want."""
 
+import contextlib
 import os
+import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -181,8 +184,6 @@ def test_one_that_catches_nothing_is_killed_at_once(triage: Start, folder: Path)
 
 
 def test_draining_waits_for_requests_and_cuts_at_the_limit(triage: Start) -> None:
-    import threading
-
     gateway = triage(app().replace('"5s"', '"2s"'))
     gateway.ready(1)
     port = gateway.port()
@@ -204,6 +205,31 @@ def test_draining_waits_for_requests_and_cuts_at_the_limit(triage: Start) -> Non
     assert "instance-recycled" in answers["/slow?20"][1]
     assert gateway.ready(1) == ["web-2"]
     assert gateway.get("/")[1].split()[2] == "new"
+
+
+def test_an_event_stream_drains_by_its_own_rule(triage: Start) -> None:
+    """The drain limit cuts what waits; the stream goes on until `tunnel.drain`, and the instance with it."""
+    config = app().replace('"5s"', '"1s"') + '[apps.web.tunnel]\ndrain = "5s"\n'
+    gateway = triage(config)
+    gateway.ready(1)
+    with socket.create_connection(("127.0.0.1", gateway.port()), timeout=30) as stream:
+        stream.sendall(b"GET /events HTTP/1.1\r\nHost: a.example\r\n\r\n")
+        assert b"text/event-stream" in stream.recv(65536)
+        waiting = threading.Thread(target=gateway.get, args=("/slow?60", gateway.port(), "POST"))
+        waiting.start()
+        until(lambda: gateway.instances()["web-1"]["inflight"] == 2, "both are on it")
+        pid = gateway.instances()["web-1"]["pid"]
+        began = time.monotonic()
+        assert gateway.reload(config.replace("user =", 'env = { GREETING = "new" }\nuser ='))["ok"]
+        gateway.event("drain-cut", "1 request on web-1 outlasted the drain limit")
+        waiting.join(30)
+        assert stream.recv(65536) and psutil.pid_exists(pid)
+        with contextlib.suppress(ConnectionResetError):
+            while stream.recv(65536):
+                pass
+        assert time.monotonic() - began >= 5.0
+    until(lambda: not psutil.pid_exists(pid), "it is gone")
+    assert gateway.ready(1) == ["web-2"]
 
 
 def test_failing_probes_of_all_still_serve(triage: Start, folder: Path) -> None:

@@ -142,9 +142,8 @@ def test_in_a_v2_group_of_its_own_triage_moves_to_a_leaf(triage: Callable[..., T
         assert running.stop() == 0
         assert [path.name for path in base.iterdir() if path.is_dir()] == ["gateway"]
     finally:
-        for path in (base / "gateway", base):
-            if path.exists():
-                path.rmdir()
+        folders = [base, *(path for path in base.rglob("*") if path.is_dir())]
+        until(lambda: not cgroups.remove(reversed(folders)), "the group of this test is removed")
 
 
 READ_ONLY = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /sys/fs/cgroup && exec "$@"', "sh"]

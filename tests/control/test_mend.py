@@ -86,17 +86,10 @@ def waiting(gateway: Triage, count: int, method: str = "GET") -> tuple[list[thre
     return threads, statuses
 
 
-SLOW_START = f"sh -c 'sleep 2; exec {APP} {{port}}'"
-
-
-def slow_start(more: str = "") -> str:
-    return app(more).replace(f"command = '{APP} {{port}}'", f'command = "{SLOW_START}"')
-
-
 def test_without_overlap_requests_wait_for_the_replacement(triage: Start) -> None:
     """Longer than queue.timeout: those that came before the gap, in it, and with a body."""
     queue = 'queue = { timeout = "200ms" }\n[apps.web.process]'
-    gateway = triage(slow_start("overlap = false").replace("[apps.web.process]", queue))
+    gateway = triage(app("overlap = false").replace("[apps.web.process]", queue))
     gateway.ready(1)
     seen = gateway.ask("foresee", act="recycle", app="web", instance="web-1")
     assert seen["at_stake"]
@@ -142,9 +135,10 @@ def breakable(folder: Path, how: str) -> str:
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_broken_replacement_leaves_the_old_ones_serving(triage: Start, folder: Path, how: str) -> None:
     command = breakable(folder, how)
-    gateway = triage(app("instances = 2", health='ready_within = "1500ms"', command=command))
+    gateway = triage(app("instances = 2", command=command))
     gateway.ready(2)
     (folder / "broken").touch()
+    assert gateway.reload(app("instances = 2", health='ready_within = "1500ms"', command=command))["ok"]
     with load(gateway) as seen:
         ended = gateway.over(gateway.act("restart"))
     assert set(seen) == {("GET", 200), ("POST", 200)}
@@ -196,7 +190,7 @@ def test_a_failed_sibling_does_not_keep_another_from_being_recycled(triage: Star
 
 
 def test_one_that_ends_by_itself_meanwhile_counts_as_replaced(triage: Start) -> None:
-    gateway = triage(slow_start("instances = 2"))
+    gateway = triage(app("instances = 2"))
     gateway.ready(2)
     begun = gateway.act("recycle", "web-1")
     until(lambda: gateway.operation(begun["id"])["steps"], "the replacement is started")
@@ -208,7 +202,7 @@ def test_one_that_ends_by_itself_meanwhile_counts_as_replaced(triage: Start) -> 
 
 
 def test_what_is_refused_says_what_would_be_right(triage: Start) -> None:
-    gateway = triage(slow_start())
+    gateway = triage(app())
     gateway.ready(1)
     assert gateway.act("eject", "web-1")["refused"] == "last-one"
     assert gateway.act("admit", "web-1")["refused"] == "not-ejected"

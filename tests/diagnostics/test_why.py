@@ -332,3 +332,46 @@ def test_an_app_that_is_well() -> None:
     check_shape(why)
     assert why.cause == ["Nothing is wrong: all that is wanted is ready, and nothing failed in 5 min."]
     assert why.do == ["now    nothing"]
+
+
+# --- what a person set -----------------------------------------------------------------------------------
+
+BY = "by hand at 2026-02-02T02:30:00.000Z: a move\x1b[2J " + "w" * 300
+
+
+@pytest.mark.parametrize(
+    ("fault", "more", "said", "do"),
+    [
+        ("stopped", {"stopped_by": BY}, "an operator's act (by hand at", "triage start web"),
+        ("held-too-long", {"stopped_by": BY}, "an operator's act (by hand at", "triage release web"),
+        ("no-instance", {"count_by": BY, "wanted": 0}, "an operator's word (by hand at", "triage scale web auto"),
+        ("all-ejected", {"ejected_by_hand": ("web-7",)}, "", "triage admit web/web-7"),
+    ],
+)
+def test_what_a_person_set_is_named_with_the_verb_that_ends_it(
+    fault: str, more: dict[str, object], said: str, do: str
+) -> None:
+    why = explain(Facts(NOW, record=record(fault, sent=0), app=app(**more)))
+    check_shape(why)
+    assert said in " ".join(why.cause)
+    assert do in why.do[0]
+
+
+def test_without_a_person_s_word_the_config_is_named() -> None:
+    why = explain(Facts(NOW, record=record("no-instance", sent=0), app=app(wanted=0)))
+    assert "Certain: the config" in why.cause[0] and "triage scale" not in " ".join(why.do)
+
+
+def test_a_replacement_that_does_not_start_is_certain_only_by_its_own_exit() -> None:
+    """An exit of another instance says nothing about it."""
+    kept = "web-1 not replaced, serving on: web-9 did not get ready: no answer within 60 s"
+    other = explain(Facts(NOW, app=app(state="degraded", not_replaced=kept)))
+    assert "exit code 3" not in " ".join(other.cause) and "triage restart web" in other.do[0]
+    own = explain(Facts(NOW, app=app(state="degraded", not_replaced=kept, exits=(("web-9", exited()),))))
+    assert "Certain: web-9 ended with exit code 3 before it was ready" in " ".join(own.cause)
+    check_shape(own)
+
+
+def test_an_oom_kill_names_the_verb_for_more_memory() -> None:
+    facts = full("instance-exited", exit=exited(oom="certain", signal=9, code=None, words="signal 9 (SIGKILL)"))
+    assert any("triage scale web --memory 1024MB" in line for line in explain(facts).do)

@@ -38,7 +38,7 @@ def some(load: Load, more: int = 50) -> None:
 
 def test_a_recycle_replaces_one_and_loses_nothing(shop: Triage) -> None:
     victim, other = shop.ready()
-    with Load(shop.port) as load:
+    with Load(shop.port, clients=4) as load:
         some(load)
         done = act(shop, f"apps/shop/instances/{victim['id']}/recycle", reason="it is Monday")
         some(load)
@@ -53,7 +53,7 @@ def test_a_recycle_replaces_one_and_loses_nothing(shop: Triage) -> None:
 def test_a_restart_replaces_all_one_by_one(shop: Triage) -> None:
     before = pids(shop, "shop")
     fewest = 2
-    with Load(shop.port) as load:
+    with Load(shop.port, clients=4) as load:
         operation = begin(shop, "apps/shop/restart")
         while shop.api(f"operations/{operation}")["state"] == "running":
             fewest = min(fewest, len(shop.ready()))
@@ -64,7 +64,7 @@ def test_a_restart_replaces_all_one_by_one(shop: Triage) -> None:
 
 
 def test_scaled_by_hand_and_back(shop: Triage) -> None:
-    with Load(shop.port) as load:
+    with Load(shop.port, clients=4) as load:
         act(shop, "apps/shop/scale", instances=3)
         assert len(shop.ready()) == 3
         assert shop.api("apps/shop")["by_hand"]["count"]["value"] == 3
@@ -85,7 +85,7 @@ def test_an_ejected_one_gets_nothing_until_it_is_admitted(shop: Triage) -> None:
     def requests(name: str) -> int:
         return int(next(one["requests"] for one in shop.instances() if one["id"] == name))
 
-    with Load(shop.port) as load:
+    with Load(shop.port, clients=4) as load:
         some(load)
         some(load)  # workers tell their counts twice a second
         time.sleep(1.5)

@@ -63,7 +63,7 @@ then = ["recycle"]
 def test_the_clock_is_set_and_nothing_happens(running: Triage, clock: Clock) -> None:
     before = well(running, 2)
     control, workers = running.control(), {one["pid"] for one in running.workers()}
-    with Load(running.port, "/") as load:
+    with Load(running.port, "/", clients=4) as load:
         for seconds in (DAY, -DAY, 0.0):
             clock.set(seconds)
             aim = load.good + 200
@@ -81,7 +81,7 @@ def test_the_clock_is_set_and_nothing_happens(running: Triage, clock: Clock) -> 
 
 def test_an_act_goes_on_while_the_clock_is_set(running: Triage, clock: Clock) -> None:
     first, second = well(running, 2)
-    with Load(running.port, "/") as load:
+    with Load(running.port, "/", clients=4) as load:
         clock.set(DAY)
         act(running, f"apps/web/instances/{first['id']}/recycle")
         clock.set(-DAY)

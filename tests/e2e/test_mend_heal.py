@@ -78,7 +78,7 @@ def test_one_of_two_killed_leaves_no_gap(gateway: Start, command: str) -> None:
     running = gateway(config(command, instances=2))
     well(running, 2)
     noticed = []
-    with Load(running.port, "/") as load:
+    with Load(running.port, "/", clients=4) as load:
         for _ in range(3):
             victim = running.ready("web")[0]
             at = time.time()

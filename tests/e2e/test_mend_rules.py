@@ -38,7 +38,7 @@ def test_a_rule_that_is_met_by_all_at_once_does_not_take_the_app_down(gateway: S
     always = rule("always", '{ age = { above = "1s" } }', '["recycle"]', 'min_age = "0s"\ncooldown = "0s"\n')
     running = gateway(config(instances=3, more=always))
     well_enough = []
-    with Load(running.port, "/") as load:
+    with Load(running.port, "/", clients=4) as load:
         until(lambda: len(running.ready("web")) == 3, "three instances")
         while len(done(running, "recycle")) < 2:
             well_enough.append(len(running.ready("web")))
@@ -57,7 +57,7 @@ def test_two_rules_that_fight_do_not_swing(gateway: Start) -> None:
     fight += rule("new", '{ status = { codes = "500-599", count = 3, within = "10s" } }', '["recycle"]')
     running = gateway(config(instances=3, more=fight))
     well(running, 3)
-    with Load(running.port, "/") as load:
+    with Load(running.port, "/", clients=4) as load:
         for _ in range(30):
             ask(running.port, "/error")
         until(lambda: operations(running), "one of them acts")

@@ -29,7 +29,7 @@ def test_an_app_that_ignores_term_and_leaves_grandchildren(gateway: Start) -> No
         return {process.pid for process in marked(running.marker) if process.name() == "sleep"}
 
     assert len(family()) == 4
-    with Load(running.port, "/") as load:
+    with Load(running.port, "/", clients=4) as load:
         done = act(running, f"apps/web/instances/{victim['id']}/recycle")
     assert not load.failed, load.summary()
     told = " ".join(step["text"] for step in done["steps"])
@@ -43,7 +43,7 @@ def test_a_node_app_is_restarted_under_load(gateway: Start) -> None:
     running = gateway(config(NODE, instances=2))
     well(running, 2)
     before = pids(running)
-    with Load(running.port, "/") as kept, Load(running.port, "/", clients=4, fresh=True) as fresh:
+    with Load(running.port, "/", clients=4) as kept, Load(running.port, "/", clients=4, fresh=True) as fresh:
         with Load(running.port, "/slow?ms=300", clients=2) as slow:
             act(running, "apps/web/restart")
     for load in (kept, fresh, slow):
@@ -51,28 +51,24 @@ def test_a_node_app_is_restarted_under_load(gateway: Start) -> None:
     assert not before & pids(running)
 
 
-@pytest.mark.parametrize("word", ["exit", "hang", "wrong-port"])
-def test_the_last_good_ones_stay_when_their_replacements_do_not_come(gateway: Start, word: str) -> None:
+def test_the_last_good_ones_stay_when_their_replacements_do_not_come(gateway: Start) -> None:
     """A restart begins, its first replacement is broken, the cause is mended, and it goes on to its end."""
-    running = gateway(
-        config(instances=2, env='FLAG = "flag"', process='cwd = "."', health='ready_within = "2s"')
-    )
-    well(running, 2)
-    before = pids(running)
-    (running.folder / "flag").write_text(word)
-    with Load(running.port, "/") as load:
-        operation = begin(running, "apps/web/restart")
-        until(lambda: says_why(running), "the app says why")
-        assert pids(running) == before, "the good ones serve on"
-        assert running.api(f"operations/{operation}")["state"] in ("running", "failed")
-        (running.folder / "flag").unlink()
-        if ended(running, operation)["state"] == "failed":
-            act(running, "apps/web/restart")
-        well(running, 2)
+    running = gateway(config(instances=2, env='FLAG = "flag"', process='cwd = "."', health='ready_within = "2s"'))
+    flag = running.folder / "flag"
+    with Load(running.port, "/", clients=4) as load:
+        for word in ("exit", "hang", "wrong-port"):
+            before = {one["pid"] for one in well(running, 2)}
+            flag.write_text(word)
+            operation = begin(running, "apps/web/restart")
+            until(lambda: says_why(running), f"the app says why ({word})")
+            assert pids(running) == before, f"the good ones serve on ({word})"
+            assert running.api(f"operations/{operation}")["state"] != "done"
+            flag.unlink()
+            if ended(running, operation)["state"] == "failed":
+                act(running, "apps/web/restart")
+            well(running, 2)
+            assert not before & pids(running)
     assert not load.failed, load.summary()
-    assert not before & pids(running)
-    kinds = {event["kind"] for event in events(running)}
-    assert kinds & {"backoff", "failed", "too-slow"}
 
 
 def says_why(running: Triage) -> bool:

@@ -90,5 +90,5 @@ def test_what_it_does_not_do_yet_is_said(whole: Triage) -> None:
     """A key that is read and does nothing must not pass for one that works."""
     checked = triage("check", "-c", str(whole.folder / "config.toml"), cwd=whole.folder, env=whole.env)
     assert checked.returncode == 0, checked.stdout + checked.stderr
-    for key in ("apps.web.autoheal", "apps.web.scale", "alerts"):
+    for key in ("apps.web.process.logs", "alerts", "notify"):
         assert key in checked.stdout + checked.stderr

@@ -256,22 +256,29 @@ time.sleep(600)
 """
 
 
-def cgroup_root() -> str | None:
+def cgroup_root(kind: str) -> str | None:
+    """Of v2, or of v1's cpu hierarchy, where there is no process of ours to speak of."""
     with open("/proc/mounts") as file:
         for fields in map(str.split, file):
-            if fields[2] == "cgroup2" and os.access(fields[1], os.W_OK):
+            fits = fields[2] == kind and (kind == "cgroup2" or "cpu" in fields[3].split(","))
+            if fits and os.geteuid() == 0 and os.access(fields[1], os.W_OK):
                 return fields[1]
     return None
 
 
-@pytest.mark.skipif(cgroup_root() is None, reason="no writable cgroup v2")
-def test_all_in_the_cgroup_ends_with_the_instance(triage: Any) -> None:
-    folder = Path(cgroup_root() or "") / f"triage-test-{os.getpid()}"
+@pytest.mark.parametrize("kind", ["cgroup2", "cgroup"])
+def test_all_in_the_cgroup_ends_with_the_instance(triage: Any, kind: str) -> None:
+    """Also what left its session, and its environment: v2 kills at once, in v1 they are killed one by one."""
+    root = cgroup_root(kind)
+    if root is None:
+        pytest.skip(f"no writable {kind} hierarchy")
+    folder = Path(root) / f"triage-test-{os.getpid()}"
     folder.mkdir()
     try:
         control = triage.start()
-        control.python("web-1", ESCAPED, stdout="pipe", cgroup=str(folder))
+        control.python("web-1", ESCAPED, stdout="pipe", cgroup=[str(folder)], affinity=[min(os.sched_getaffinity(0))])
         below = int(control.do("read", name="web-1.stdout", least=2)["text"])
+        assert os.sched_getaffinity(below) == {min(os.sched_getaffinity(0))}
         control.do("signal", args=["web-1", signal.SIGTERM])
         triage.gone(below)
         assert "refused" in control.python("web-2", "pass", cgroup=str(folder / "none"))

@@ -47,11 +47,13 @@ def test_all_is_as_before_and_goes_on(triage: Any, tmp_path: Path) -> None:
     control.do("hold", name="board", fd="board")
     control.do("ledger", text="what I knew")
     port = control.state["listeners"][0]["port"]
+    control.do("steer", args=[1])
     waiting = [socket.create_connection(("127.0.0.1", port)) for _ in range(4)]
     before = descriptors(triage.pid)
     started = Path(f"/proc/{triage.pid}/stat").read_text().rpartition(")")[2].split()[19]
 
     assert control.do("exec")["result"]
+    assert control.do("handover")["result"]["steered"] == 1
     state = triage.logged("resumed")[0]
     assert state["pid"] == triage.pid and triage.alive(web["pid"])
     assert Path(f"/proc/{triage.pid}/stat").read_text().rpartition(")")[2].split()[19] == started
@@ -205,12 +207,18 @@ def test_a_control_of_another_version_has_the_launcher_become_its_code(triage: A
     assert after.do("fetch", name="web-1.pidfd") == {}
 
 
-def test_a_handover_that_is_not_understood_is_refused_beforehand() -> None:
-    good = {
-        "handover": HANDOVER, "children": {"children": []}, "listening": [], "held": {},
-        "launcher": {"lock": 3}, "control": {"fd": 4},
-    }  # fmt: skip
+@pytest.mark.slow
+def test_a_handover_that_is_not_understood_is_refused_beforehand(triage: Any) -> None:
+    control = triage.start(listen=[address("main")])
+    control.python("web-1", SLEEP)
+    good = control.do("handover")["result"]
     handover.rehearse(good)
-    for bad in ({}, [], {**good, "handover": 999}, {**good, "children": {}}, {**good, "listening": [{}]}):
+    assert good["handover"] == HANDOVER
+    nameless = {**good["children"], "children": [{"pid": 1}]}
+    lockless = {key: value for key, value in good["launcher"].items() if key != "lock"}
+    wrong: list[Any] = [{}, [], *({**good, part: {}} for part in ("plan", "launcher", "children", "control"))]
+    wrong += [{**good, "handover": 999}, {**good, "listening": [{}]}]
+    wrong += [{**good, "children": nameless}, {**good, "launcher": lockless}]
+    for bad in wrong:
         with pytest.raises(ValueError, match="handover"):
             handover.rehearse(bad)

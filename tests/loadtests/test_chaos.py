@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -104,8 +103,18 @@ def test_a_short_run_keeps_every_promise() -> None:
     chosen = "instance KILL,worker KILL,control KILL,recycle,scale out,recycle on a full disk"
     done = subprocess.run(
         [sys.executable, "-m", "loadtests.chaos", "--seconds", "1", "--only", chosen],
-        cwd=REPOSITORY, capture_output=True, text=True, timeout=110, check=False, env={**os.environ},
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=110, check=False
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     sent = re.search(r"^sent +([\d,]+) +([\d,]+)$", done.stdout, re.MULTILINE)
     assert sent and int(sent[1].replace(",", "")) > 100, done.stdout
+
+
+@pytest.mark.slow
+def test_a_short_healthy_day() -> None:
+    """Traffic of every kind and a deploy: nothing fails, no rule fires."""
+    done = subprocess.run(
+        [sys.executable, "-m", "loadtests.healthy_day", "--seconds", "8", "--deploys", "1"],
+        cwd=REPOSITORY, capture_output=True, text=True, timeout=110, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr

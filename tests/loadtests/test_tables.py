@@ -8,6 +8,7 @@ import pytest
 
 from loadtests import bench, table
 from loadtests.bench import Measured
+from loadtests.chaos import DOCUMENT as RELIABILITY
 from loadtests.gateway import fault_of, flat
 from loadtests.open_loop import percentile
 from loadtests.report import DOCUMENT
@@ -62,6 +63,12 @@ def test_a_table_is_put_between_its_marks(tmp_path: Path) -> None:
 )
 def test_the_document_has_a_place_for_every_load_test(name: str) -> None:
     document = DOCUMENT.read_text()
+    assert document.count(f"<!-- {name} -->") == document.count(f"<!-- end of {name} -->") == 1
+
+
+@pytest.mark.parametrize("name", ["chaos", "healthy_day", "control_cost"])
+def test_the_document_of_reliability_has_a_place_for_its_own(name: str) -> None:
+    document = RELIABILITY.read_text()
     assert document.count(f"<!-- {name} -->") == document.count(f"<!-- end of {name} -->") == 1
 
 

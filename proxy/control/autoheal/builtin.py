@@ -117,14 +117,15 @@ def rules(name: str, app: App) -> Iterable[Rule]:
     yield Rule(
         "hung", name, Condition("hung", above=first_byte, within=2 * first_byte + 10), HUNG, _THEN,
         min_age=0.0, cooldown=max(60.0, 2 * first_byte), max_per_hour=often, builtin=True, longest=1800.0,
-        one_first=True, why="it hangs", off=off("hung"),
+        one_first=True, why="it hangs", about=ABOUT["hung"], off=off("hung"),
     )  # fmt: skip
     yield Rule(
         "slow", name, Condition("slow", above=NEARLY * first_byte, within=SLOW_WITHIN, count=FEW), SLOW, _THEN,
         min_age=SLOW_WITHIN, cooldown=600.0, max_per_hour=often, builtin=True, one_first=True,
-        why="most of its requests are too slow", off=off("slow"),
+        why="most of its requests are too slow", about=ABOUT["slow"], off=off("slow"),
     )  # fmt: skip
     yield Rule(
         "memory", name, Condition("memory", above=0.9, relative=True, for_=30.0), MEMORY, _THEN,
-        min_age=60.0, cooldown=300.0, max_per_hour=often, builtin=True, why="its memory runs out", off=off("memory"),
+        min_age=60.0, cooldown=300.0, max_per_hour=often, builtin=True,
+        why="its memory runs out", about=ABOUT["memory"], off=off("memory"),
     )  # fmt: skip

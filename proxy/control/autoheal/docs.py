@@ -30,8 +30,8 @@ followed as an operation whose steps can be read (`triage status`, `GET /api/v1/
 
 _LIFECYCLE: Final = """## The life of an instance
 
-Requests are given to `ready` instances only; of these, ejection decides which (`admission`). What is not in this diagram
-cannot happen.
+Requests are given to `ready` instances only; of these, ejection decides which (`admission`). What is not in this
+diagram cannot happen.
 """
 
 _RULES: Final = """## Autoheal rules
@@ -65,8 +65,8 @@ run and `for` in progress are in the ledger, and a gap of up to {gap} does not b
 _CONDITIONS: Final = """### Conditions
 
 `for` holds for all of them: the condition must be met without a break for so long. `within` is how far back counts
-look. A condition of scope *instance* is looked at for each ready instance, and what is done is done to that one; of scope
-*app* it is looked at once.
+look. A condition of scope *instance* is looked at for each ready instance, and what is done is done to that one; of
+scope *app* it is looked at once.
 """
 
 _ACTIONS: Final = """### Actions
@@ -86,14 +86,14 @@ _BUILTIN: Final = """## Built-in rules
 On for each app, without a line of config, and for each instance: when one of these is seen, evidence is taken and the
 instance is recycled. They are made so that a day on which the app is well fires none of them.
 
-A rule of yours for the same thing wins: the built-in one is then off, and says so. One with `dry_run` does not count, for
-it does nothing. For given addresses they need `apps.NAME.recycle`, without which nothing could be done.
+A rule of yours for the same thing wins: the built-in one is then off, and says so. One with `dry_run` does not count,
+for it does nothing. For given addresses they need `apps.NAME.recycle`, without which nothing could be done.
 """
 
 _HUNG: Final = """If no instance of the app is well, one is recycled first. The others follow only if its replacement
-answers and has not hung again {well} after `first_byte`: when a database hangs, all instances hang, and
-replacing them again and again would only add their starts to its load. Otherwise one is tried again after the cooldown,
-which doubles each time, to 30 min at most.
+answers, and has not hung again {well} after `first_byte`: when a database hangs, all instances hang, and replacing them
+again and again would only add their starts to its load. Otherwise one is tried again after the cooldown, which doubles
+each time.
 """
 
 _PERSON: Final = """## By hand
@@ -205,7 +205,7 @@ def _builtin() -> Iterator[str]:
         age = units.duration(rule.min_age) if rule.min_age else "none"
         longest = units.duration(rule.longest if rule.longest < rules.LONGEST else rules.LONGEST)
         yield (
-            f"| `{rule.name}` | {builtin.ABOUT[rule.name]} | {words.steps(rule.steps)} | {age} |"
+            f"| `{rule.name}` | {rule.about} | {words.steps(rule.steps)} | {age} |"
             f" {units.duration(rule.cooldown)} | {longest} | `{builtin.SAME[rule.name]}` |"
         )
 

@@ -16,6 +16,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
 from typing import Any, Final, Protocol
 
@@ -112,13 +113,13 @@ class Engine:
         return found[:limit]
 
     async def replay(self, app: str, rule: str | Mapping[str, Any], since: float, until: float = 0.0) -> Replay:
-        """A rule of the app by name ("hung" is built in, unless one of the config is called so), or one that is not in
-        the config, as a table or its TOML, over what is recorded since then (Unix seconds).
+        """A rule of the app by name ("builtin slow" if one of the config is called so too), or one that is not in the
+        config, as a table or its TOML, over what is recorded since then (Unix seconds).
 
         Raises KeyError for an unknown app or rule, ConfigProblems, TOMLDecodeError, NotReadable."""
         until = until or time.time()
         if isinstance(rule, str) and "=" not in rule:
-            chosen = next((one for one in self.rules[app] if one.name == rule), None)
+            chosen = next((one for one in self.rules[app] if rule in (one.name, one.key)), None)
             if chosen is None:
                 raise KeyError(rule)
         else:
@@ -223,9 +224,11 @@ class Engine:
             seen = rule.kind.look(rule.condition, series, now)
             fresh = not rule.kind.once or seen.token > self._handled(memory, seen)
             known = target in memory.spells and memory.spells[target].since
-            held = memory.held(target, seen.met and fresh, seen.token, now)
+            if seen.met and not fresh:
+                seen = replace(seen, met=False, value=0.0, words=f"{seen.words}; it has been seen to")
+            held = memory.held(target, seen.met, seen.token, now)
             looked[target] = (seen, held)
-            if seen.met and fresh:
+            if seen.met:
                 if not known and rule.condition.for_:
                     self._keep()
                 if held >= rule.condition.for_:
@@ -273,7 +276,7 @@ class Engine:
             status.holds[target] = hold
             if hold.guard == "off":
                 self._would(app, rule, memory, target, seen, now, unix, hold)
-            elif status.said.get(target) != hold.guard:
+            elif status.said.get(target) != hold.guard and not rule.dry_run and self._is_news(memory, target, hold):
                 status.said[target] = hold.guard
                 what = f"{rule.title} would {words.steps(rule.steps)} {target or app.name} ({seen.words}), but"
                 self.shared.event(
@@ -287,6 +290,12 @@ class Engine:
         self._fire(app, rule, memory, status, target, seen, reason, unix)
         self._keep()
         return True
+
+    @staticmethod
+    def _is_news(memory: Memory, target: str, hold: Hold) -> bool:
+        """That what it has acted on is still so in its cooldown is none."""
+        spell = memory.spells.get(target)
+        return hold.guard != "cooldown" or (spell is not None and spell.since > memory.fired_at)
 
     def _fire(
         self,

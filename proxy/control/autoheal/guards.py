@@ -27,8 +27,8 @@ class Situation:
     ready_since: float = 0.0  # of the target; 0.0: of an app, or it is not ready
     state: str = "up"  # of the app
     stopping: bool = False
-    off: str = ""  # who switched autoheal off, and why; "" when it is on
-    off_until: float = 0.0  # Unix seconds; 0.0: until it is switched on
+    off: str = ""  # what a person set that forbids it, who and why; "" when nothing does
+    off_until: float = 0.0  # Unix seconds; 0.0: until it is ended
     busy: str = ""  # an operation that runs on the target (for the app: on any of it): "op-7, by hand"
     acting: int = 0  # instances of the app that operations or rules have under way
     wanted: int = 1
@@ -124,8 +124,8 @@ def _unavailable(rule: Rule, memory: Memory, at: Situation) -> Hold | None:
 GUARDS: Final[tuple[Guard, ...]] = (
     Guard(
         "off",
-        "A person switched the app's rules off (`triage autoheal off APP`, `--for 1h`). What they would have done is"
-        " counted and said; nothing is done.",
+        "A person switched the app's rules off (`triage autoheal off APP`, `--for 1h`), or ejected the instance. What"
+        " they would have done is counted and said; nothing is done.",
         _off,
     ),
     Guard(
@@ -152,8 +152,8 @@ GUARDS: Final[tuple[Guard, ...]] = (
     ),
     Guard(
         "one_first",
-        "Of the built-in `hung` and `slow`: if no instance is well, one is recycled, and the others only if that one gets well: a"
-        " database that does not answer is not mended by restarts.",
+        "Of the built-in `hung` and `slow`: if no instance is well, one is recycled, and the others only if that one"
+        " gets well: a database that does not answer is not mended by restarts.",
         _one_first,
     ),
     Guard(

@@ -19,6 +19,7 @@ from typing import Final
 
 from proxy.control import room
 from proxy.control.autoheal.contract import CONFIG, FILES, NOTHING, Reading
+from proxy.control.autoheal.pss import Closely
 from proxy.control.autoheal.series import Thinned
 from proxy.control.counters import ALL, Counters, Key
 from proxy.control.state import Admission, AppState, Exit, InstanceState, Lifecycle, ProbeResult, WorkerState
@@ -64,6 +65,7 @@ class _Seen:
     longest: float = 0.0  # of oldest_wait since `extra` was asked last
     usage_at: float = 0.0
     cpu_seconds: float = 0.0
+    closely: Closely = field(default_factory=Closely)
     limit: int | None = None  # of descriptors
     limit_of: tuple[int, float] = (0, 0.0)  # pid, and when it was read
 
@@ -265,8 +267,12 @@ class Readings:
             seen.usage_at = usage.at
             seen.cpu_seconds += used
         slots = app.config.max_inflight
-        memory = usage.rss if usage is not None and usage.rss else None
-        before, left = seen.series.last, self._left
+        memory, left = usage.rss if usage is not None and usage.rss else None, self._left
+        limit = state.memory_limit or (memory + left if memory is not None and left is not None else None)
+        if usage is not None and memory and not state.limited_by.startswith("cgroup"):
+            memory = seen.closely.memory(memory, limit, usage.pids, now)
+            limit = state.memory_limit or (memory + left if left is not None else None)
+        before = seen.series.last
         waiting = now - seen.waiting_since if seen.waited_at and now - seen.waited_at <= GAP else 0.0
         reading = Reading(
             at=now,
@@ -282,7 +288,7 @@ class Readings:
             oldest_wait=waits,
             waiting=waiting,
             memory=memory,
-            memory_limit=state.memory_limit or (memory + left if memory is not None and left is not None else None),
+            memory_limit=limit,
             cpu=usage.cpu if usage is not None else None,
             cpu_seconds=seen.cpu_seconds if usage is not None else None,
             cpu_limit=state.cpu_limit or self._cores,

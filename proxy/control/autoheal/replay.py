@@ -59,6 +59,9 @@ class Replay:
         if self.fired:
             count = len(self.fired)
             return f"it would have fired {'once' if count == 1 else f'{count} times'}; first: {self.fired[0].words}"
+        if self.kept_from:
+            kept = ", ".join(f"{guard} ({count} times)" for guard, count in self.kept_from.items())
+            return f"it was met, and kept from acting by {kept}"
         near = f"; nearest: {self.nearest.words}" if self.nearest is not None else ""
         return f"it would not have fired{near}"
 
@@ -80,7 +83,7 @@ def parse(rule: str | Mapping[str, Any], folder: str) -> Autoheal:
 
 def run(rule: Rule, points: Mapping[str, Points], since: float, until: float) -> Replay:
     """`points` by instance, "*" for the app as a whole; each in order."""
-    when = rule.kind.about if rule.builtin else words.described(rule.condition)
+    when = rule.about or words.described(rule.condition)
     found = Replay(rule.app, rule.name, when, since, until)
     watches = rule.kind.watches(rule.condition)
     known = known_since(watches, points.get(ALL, ()))

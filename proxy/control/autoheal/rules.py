@@ -49,6 +49,8 @@ class Rule:
     longest: float = LONGEST
     one_first: bool = False
     """If all instances are in it, one is recycled, and the others only if that one got well."""
+    about: str = ""
+    """Of a built-in one: when it is met."""
     why: str = ""
     """Of a built-in one: what is wrong with the instance."""
     off: str = ""

@@ -12,6 +12,7 @@ from proxy.control.autoheal.guards import Situation
 from proxy.control.autoheal.readings import Readings
 from proxy.control.autoheal.rules import Memory, Rule
 from proxy.control.autoheal.views import Status
+from proxy.control.by_hand import EJECTED
 from proxy.control.shared import Shared
 from proxy.control.state import Admission, AppState
 
@@ -31,8 +32,7 @@ class Scene:
         self, app: AppState, rule: Rule, memory: Memory, status: Status, target: str, now: float, unix: float
     ) -> Situation:
         state = app.instances.get(target) if target else None
-        off = app.by_hand.get("autoheal")
-        why = f": {off.why}" if off is not None and off.why else ""
+        off, off_until = _by_hand(app, target)
         trial = self._trial(app, rule, memory, status, target, now) if rule.one_first else ""
         return Situation(
             now=now,
@@ -41,8 +41,8 @@ class Scene:
             ready_since=state.ready_since if state is not None else 0.0,
             state=app.state,
             stopping=self._shared.stopping,
-            off=f"autoheal of {app.name} was switched off {off.by}{why}" if off is not None else "",
-            off_until=off.until if off is not None else 0.0,
+            off=off,
+            off_until=off_until,
             busy=self._busy(app, rule, target),
             acting=len(self._under_way(app) - {target}),
             wanted=app.wanted,
@@ -107,6 +107,16 @@ class Scene:
             if last.answered and now - last.answered <= max(first_byte, LATELY):
                 return True
         return False
+
+
+def _by_hand(app: AppState, target: str) -> tuple[str, float]:
+    """What a person set that no rule undoes, and until when (Unix seconds, 0.0: open)."""
+    switched, ejected = f"autoheal of {app.name} was switched off", f"{target} was ejected"
+    for key, said in (("autoheal", switched), (EJECTED + target, ejected)):
+        entry = app.by_hand.get(key)
+        if entry is not None:
+            return f"{said} {entry.by}{f': {entry.why}' if entry.why else ''}", entry.until
+    return "", 0.0
 
 
 def reason(rule: Rule, status: Status, target: str) -> str:

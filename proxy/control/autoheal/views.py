@@ -139,7 +139,7 @@ def view(rule: Rule, memory: Memory, status: Status, now: float, unix: float) ->
     backing = pause(rule, memory.streak)
     return RuleView(
         name=rule.name, app=rule.app, builtin=rule.builtin, kind=rule.kind.name, scope=rule.kind.scope,
-        when=rule.kind.about if rule.builtin else words.described(rule.condition),
+        when=rule.about or words.described(rule.condition),
         then=tuple(words.step(one) for one in rule.steps), dry_run=rule.dry_run, state=state, why=why,
         threshold=threshold, unit=unit, nearest=nearest, targets=tuple(targets),
         suppressed_until=held_until or wall(cooling), last_fired=memory.fired_unix or None,

@@ -36,7 +36,11 @@ class Reader:
 
     async def ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
         """Its answer. Raises NotReadable."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._answer, question)
+        try:
+            answer = asyncio.get_running_loop().run_in_executor(self._thread, self._answer, question)
+        except RuntimeError:
+            raise NotReadable("the store is closed") from None
+        return await answer
 
     def close(self) -> None:
         """Later questions raise."""

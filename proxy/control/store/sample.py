@@ -162,7 +162,7 @@ class Deltas:
 def gently(items: Iterable[T]) -> Iterator[T]:
     """In a thread: so that control's loop, which needs the same interpreter, waits some microseconds at most."""
     for number, item in enumerate(items):
-        if number % 16 == 15:
+        if number % 32 == 31:
             time.sleep(0.0001)
         yield item
 

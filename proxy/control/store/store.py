@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 
@@ -23,7 +23,7 @@ from proxy.control.store.acts import Act
 from proxy.control.store.points import STEPS, Point, decode
 from proxy.control.store.reader import NotReadable, Reader
 from proxy.control.store.retention import POINTS_AGE, Limits
-from proxy.control.store.sample import Deltas, Sample
+from proxy.control.store.sample import Deltas, Sample, gently
 from proxy.control.store.tables import number, tables
 from proxy.control.store.writer import Writer
 
@@ -33,6 +33,7 @@ OPEN_WITHIN: Final = 3.0
 MOST: Final = 10_000
 """Rows of one answer."""
 
+T = TypeVar("T")
 Say = Callable[..., Any]
 """As Shared.event: (kind, text, **details); called on the loop."""
 
@@ -65,7 +66,7 @@ class Store:
         self._began = True
         await asyncio.to_thread(self._writer.opened.wait, within)
         began = self._writer.began
-        if self._writer.set_aside or "events" not in began:
+        if self._writer.set_aside or not began:
             jump = int(time.time())
             return Began(jump, jump)
         return Began(began["events"] + 1, began["operations"] + 1)
@@ -154,12 +155,12 @@ class Store:
         wanted = _where(("id <", before), ("app =", app), ("kind =", kind), ("instance =", instance), ("at >=", since))
         left = min(limit, MOST) - len(found)
         try:
-            rows = await self._rows("id, at, kind, app, instance, text, details", "events", wanted, left)
+            older = await self._rows(_EVENT, "events", wanted, left, _event)
         except NotReadable:
             if found:
                 return found
             raise
-        return found + [_event(*row) for row in rows]
+        return found + older
 
     async def acts(
         self,
@@ -174,15 +175,14 @@ class Store:
         wanted = _where(
             ("id <", before_id), ("app =", app), ("rule =", rule), ("instance =", instance), ("at >=", since)
         )
-        columns = "rule, app, instance, value, reason, outcomes, operation, dry, details, at, id"
-        return [_act(*row) for row in await self._rows(columns, "acts", wanted, limit)]
+        return await self._rows(_ACT, "acts", wanted, limit, _act)
 
     async def operations(
         self, app: str = "", act: str = "", since: float = 0.0, before_id: int = 0, limit: int = 100
     ) -> list[Operation]:
         """Those that ended, newest first. Raises NotReadable."""
         wanted = _where(("id <", before_id), ("app =", app), ("act =", act), ("began >=", since))
-        return [_operation(row) for row in await self._rows(_OPERATION, "operations", wanted, limit)]
+        return await self._rows(_OPERATION, "operations", wanted, limit, _operation)
 
     async def operation_of(self, id: str) -> Operation | None:
         """By its id, as `op-17`. Raises NotReadable."""
@@ -190,8 +190,8 @@ class Store:
             wanted = _where(("id =", number(id)))
         except ValueError:
             return None
-        rows = await self._rows(_OPERATION, "operations", wanted, 1)
-        return _operation(rows[0]) if rows else None
+        found = await self._rows(_OPERATION, "operations", wanted, 1, _operation)
+        return found[0] if found else None
 
     async def points(
         self, app: str, instance: str = ALL, since: float = 0.0, until: float = 1e12, step: int = 0
@@ -201,7 +201,7 @@ class Store:
         The finest tier that reaches back to `since`, or the one of `step` (10, 60, 3600); what is not rolled up yet
         comes from the tier below. Raises NotReadable."""
 
-        def ask(connection: sqlite3.Connection) -> list[tuple[int, bytes]]:
+        def ask(connection: sqlite3.Connection) -> list[tuple[int, Point]]:
             series = connection.execute(
                 "SELECT id FROM series WHERE app = ? AND instance = ?", (app, instance)
             ).fetchone()
@@ -217,9 +217,9 @@ class Store:
                     (series[0], after, until),
                 ).fetchall()
                 after = max(after, found[-1][0]) if found else after
-            return found
+            return [(at, point) for at, body in gently(found) if (point := decode(body)) is not None]
 
-        return [(at, point) for at, body in await self._reader.ask(ask) if (point := decode(body)) is not None]
+        return await self._reader.ask(ask)
 
     async def instances(self, app: str) -> list[str]:
         """Those that have points, "*" for the app itself among them. Raises NotReadable."""
@@ -230,11 +230,14 @@ class Store:
         return await self._reader.ask(ask)
 
     async def _rows(
-        self, columns: str, table: str, wanted: tuple[str, Sequence[Any]], limit: int
-    ) -> list[tuple[Any, ...]]:
+        self, columns: str, table: str, wanted: tuple[str, Sequence[Any]], limit: int, make: Callable[..., T]
+    ) -> list[T]:
+        """Newest first; values are made in the thread."""
         where, values = wanted
         sql = f"SELECT {columns} FROM {table}{where} ORDER BY id DESC LIMIT {min(limit, MOST)}"
-        return await self._reader.ask(lambda connection: connection.execute(sql, values).fetchall())
+        return await self._reader.ask(
+            lambda connection: [make(*row) for row in gently(connection.execute(sql, values).fetchall())]
+        )
 
 
 def _where(*wanted: tuple[str, Any]) -> tuple[str, list[Any]]:
@@ -245,6 +248,8 @@ def _where(*wanted: tuple[str, Any]) -> tuple[str, list[Any]]:
 
 
 _ASKED: Final = frozenset(field.name for field in fields(Asked))
+_EVENT: Final = "id, at, kind, app, instance, text, details"
+_ACT: Final = "rule, app, instance, value, reason, outcomes, operation, dry, details, at, id"
 _OPERATION: Final = "id, act, app, instance, state, began, ended, body"
 
 
@@ -269,8 +274,9 @@ def _act(
     return Act(rule, app, instance, value, reason, chain, operation, bool(dry), orjson.loads(details), at, id)
 
 
-def _operation(row: tuple[Any, ...]) -> Operation:
-    id, act, app, instance, state, began, ended, text = row
+def _operation(
+    id: int, act: str, app: str, instance: str, state: str, began: float, ended: float, text: str
+) -> Operation:
     body = orjson.loads(text)
     asked = {name: value for name, value in body["asked"].items() if name in _ASKED}
     operation = Operation(

@@ -58,7 +58,7 @@ class Writer:
         self.opened = threading.Event()
         """The file was looked at for the first time; `began` says what is in it."""
         self.began: dict[str, int] = {}
-        """Highest number of each table at the start; a table that is missing could not be read."""
+        """Highest number of each table at the start; {} while it is not known."""
         self.set_aside = False
         """What was there at the start was not usable."""
         self._say = say
@@ -123,17 +123,12 @@ class Writer:
                 self._connection.close()
 
     def _turn(self) -> bool:
+        last = self._ending.is_set()
         if self._connection is None and not self._open():
-            if not self._ending.wait(RETRY):
-                return True
-            self._give_up()
-            return False
+            return self._later(last)
         going = self._take() if not self._pending else True
         if self._pending and not self._write():
-            if not self._ending.wait(RETRY):
-                return True
-            self._give_up()
-            return False
+            return self._later(last or not going)
         for done in self._flushes:
             done.set()
         self._flushes.clear()
@@ -235,13 +230,17 @@ class Writer:
         if self._lost[table] == 1:
             self._say("store-failing", f"one of {table} is not in the store: {why}", {"table": table})
 
-    def _give_up(self) -> None:
-        """It ends, and what waits cannot be written."""
+    def _later(self, last: bool) -> bool:
+        """It could not be done now. `last`: this was tried since the end began, and what waits is lost."""
+        if not last:
+            self._ending.wait(RETRY)
+            return True
         for table, _ in self._pending:
             self._lost[table] += 1
         self._pending.clear()
         for done in self._flushes:
             done.set()
+        return False
 
     # --- the file ------------------------------------------------------------------------------------
 
@@ -270,8 +269,10 @@ class Writer:
         """Numbers go on from here, at once; then whether the file is sound."""
         if self.opened.is_set():
             return
-        for table in ("events", "operations"):
-            self.began[table] = connection.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0]
+        self.began = {
+            table: connection.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0]
+            for table in ("events", "operations")
+        }
         self.size = file.size(self.path)
         self.opened.set()
         wrong = file.check(connection, CHECK)

@@ -22,6 +22,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             time.sleep(float(self.path.partition("?")[2] or 1))
         if path == "/hang" and os.environ.get("TRIAGE_INSTANCE") == self.path.partition("?")[2]:
             time.sleep(1000)
+        if path == "/events":
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.end_headers()
+            while True:
+                self.wfile.write(b": .\n\n")
+                time.sleep(0.05)
         if path == "/leak":
             kept.extend(b"x" * (1 << 20) for _ in range(int(self.path.partition("?")[2])))
         if path == "/burn":
