@@ -81,6 +81,8 @@ def _condition(condition: Condition) -> dict[str, Any]:
             continue
         if field.name in ("above", "below"):
             unit = "ratio" if condition.relative else AMOUNTS[condition.kind][0]
+            if unit in ("size", "number") and value == int(value):
+                value = int(value)  # a threshold is a float, whatever it was read from
             inner[field.name] = _WRITERS[unit](value) if unit in _WRITERS else value
         else:
             inner[field.encode_name] = plain(value, spec_of(field.type))

@@ -578,6 +578,8 @@ class Exchange:
         if not self.wait_fate or self.over:
             return
         self.wait_fate = False
+        if self.instance is not None:
+            self.instance.ended(now)  # else a request on the only one would be without hope until the next table
         if fate.ours:
             self.failed(faults.INSTANCE_RECYCLED, fate.words, now=now)
             return

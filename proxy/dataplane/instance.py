@@ -188,6 +188,12 @@ class Instance:
         self.news[fault.name] = self.news.get(fault.name, 0) + 1
         self.app.worker.learned(self)
 
+    def ended(self, now: float) -> None:
+        """Its process did: a table without it, and with its successor on the way, follows within moments."""
+        if not self.gone:
+            self.down_until = now + DOWN_FOR
+            self.app.rebuild(now)
+
     def refuses(self, now: float) -> None:
         """It can't be connected to: leave it alone until control has looked."""
         self.refused = True

@@ -63,3 +63,23 @@ command = ["send", "--auth=hunter2"]
     assert tables["apps"]["web"]["process"]["env"]["PLAIN"] == "seen"
     assert tables["notify"]["ops"]["webhook"] == "https://hooks.example/***"
     assert tables["apps"]["web"]["process"]["stop"] == {"signal": "TERM", "timeout": "30s"}
+
+
+def test_thresholds_are_shown_as_they_are_written(read: Read) -> None:
+    config = read(
+        """
+[[apps.web.autoheal]]
+name = "big"
+when = { memory = { above = "150MB", for = "5s" } }
+then = ["recycle"]
+[[apps.web.autoheal]]
+name = "many"
+when = { requests = { above = 100000 } }
+then = ["recycle"]
+"""
+    )
+    rules = shown(config)["apps"]["web"]["autoheal"]
+    assert [rule["when"] for rule in rules] == [
+        {"memory": {"above": "150MB", "for": "5s"}},
+        {"requests": {"above": 100000}},
+    ]

@@ -85,7 +85,7 @@ def test_six_quick_start_failures_make_it_failed() -> None:
 
 
 def test_the_picture_in_the_docs_is_this_table() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "lifecycle.md").read_text()
+    text = (Path(__file__).parents[2] / "docs" / "mending.md").read_text()
     assert f"```mermaid\n{diagram()}```" in text
 
 
