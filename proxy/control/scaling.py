@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from proxy import units
 from proxy.config.conditions import Condition
 from proxy.config.schema import Scale
-from proxy.config.write import plain
 from proxy.control.autoheal.contract import Seen
+from proxy.control.autoheal.words import described, shown
 
 ALL_TOGETHER: Final = frozenset({"requests", "slow", "schedule"})
 """Kinds whose value does not change with the number of instances."""
@@ -115,30 +114,6 @@ def _in(table: Scale, out: Sequence[Rule], in_: Sequence[Rule], count: int) -> D
 def within(table: Scale, count: int) -> int:
     """`count`, pulled into the bounds."""
     return max(table.min, min(table.max, count))
-
-
-def described(condition: Condition) -> str:
-    """As in the config, without its signs: "cpu above 70% for 1m"."""
-    keys = plain(condition)[condition.kind]
-    return " ".join([condition.kind, *(f"{key} {_plain(value)}" for key, value in keys.items())])
-
-
-def _plain(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def shown(value: float, unit: str) -> str:
-    match unit:
-        case "ratio":
-            return units.percent(value)
-        case "bytes":
-            return units.size(value)
-        case "s":
-            return units.duration(value)
-        case "cores":
-            return f"{value:.2f} cores"
-        case _:
-            return units.count(round(value, 1))
 
 
 def _instances(count: int) -> str:

@@ -31,7 +31,7 @@ def table(least: int = 1, most: int = 8, step: int = 1) -> Scale:
 def test_out_if_any_says_so() -> None:
     found = decide(table(), [rule(CPU_HIGH, 0.2), rule(QUEUE, 12)], [rule(CPU_LOW, 0.2)], 2)
     assert (found.to, found.held_back) == (3, "")
-    assert found.words == "queue above 10 for 10s: sees 12"
+    assert found.words == "queue above 10, for 10s: sees 12"
 
 
 def test_only_what_lasted_long_enough_says_so() -> None:
@@ -62,7 +62,7 @@ def test_a_step_in_that_would_bring_them_back_is_not_made() -> None:
     in_ = [rule(Condition("cpu", below=0.5, relative=True), 0.45)]
     found = decide(table(), [rule(CPU_HIGH, 0.45)], in_, 2)
     assert (found.to, found.held_back) == (2, "in")
-    assert "with 1 instance cpu above 70% for 1m would hold at 90 %, and bring them back" in found.words
+    assert "with 1 instance cpu above 70%, for 1m would hold at 90 %, and bring them back" in found.words
     assert decide(table(), [rule(CPU_HIGH, 0.45)], in_, 3).to == 2  # 67 %
 
 
@@ -96,7 +96,7 @@ def test_what_is_not_known_moves_nothing() -> None:
 
 
 def test_a_rule_is_named_as_it_is_written() -> None:
-    assert described(CPU_HIGH) == "cpu above 70% for 1m"
+    assert described(CPU_HIGH) == "cpu above 70%, for 1m"
     slow = Condition("slow", above=5, count=20, path="/api/*")
     assert described(slow) == "slow above 5s count 20 path /api/*"
     assert described(Condition("schedule", cron="0 8 * * *")) == "schedule cron 0 8 * * *"
