@@ -9,6 +9,7 @@ faults         thousands of faults a second: what control pays
 instances      a thousand instances in one app against four
 stall          the longest time a worker's loop stood still
 chaos          what is lost while everything is killed, replaced or filled up (chaos_*: its parts)
+how_soon       how soon an app is served again, with no hand lifted
 healthy_day    mixed traffic and deploys: does any rule fire?
 control_cost   control with 200 instances at rest
 

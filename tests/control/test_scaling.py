@@ -98,5 +98,5 @@ def test_what_is_not_known_moves_nothing() -> None:
 def test_a_rule_is_named_as_it_is_written() -> None:
     assert described(CPU_HIGH) == "cpu above 70%, for 1m"
     slow = Condition("slow", above=5, count=20, path="/api/*")
-    assert described(slow) == "slow above 5s count 20 path /api/*"
+    assert described(slow) == "slow above 5s, count 20, path /api/*"
     assert described(Condition("schedule", cron="0 8 * * *")) == "schedule cron 0 8 * * *"

@@ -66,7 +66,7 @@ def test_the_document_has_a_place_for_every_load_test(name: str) -> None:
     assert document.count(f"<!-- {name} -->") == document.count(f"<!-- end of {name} -->") == 1
 
 
-@pytest.mark.parametrize("name", ["chaos", "healthy_day", "control_cost"])
+@pytest.mark.parametrize("name", ["chaos", "how_soon", "healthy_day", "control_cost"])
 def test_the_document_of_reliability_has_a_place_for_its_own(name: str) -> None:
     document = RELIABILITY.read_text()
     assert document.count(f"<!-- {name} -->") == document.count(f"<!-- end of {name} -->") == 1
