@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
+
+import orjson
 
 from proxy.admin import verdict, views
 from proxy.control.by_hand import EJECTED
@@ -21,6 +25,7 @@ from proxy.diagnostics.facts import (
     Said,
     Used,
 )
+from proxy.diagnostics.reading import as_text
 from proxy.link.messages import Record
 
 if TYPE_CHECKING:
@@ -54,8 +59,11 @@ async def of_request(gateway: Gateway, look: views.Look, record: Record) -> Fact
     bad = app.bad_response
     if bad is not None and bad.id == record.id:
         found.malformed = Malformed(bad.offset, bad.why, bad.data)
-    if record.fault in HANGS | FULL and look.now - max(found.counts.last, end) <= STILL:
-        found.stacks = await _stacks(gateway, look, app, state)
+    if record.fault in HANGS | FULL:
+        if record.instance and (state is None or not state.pid):
+            found.stacks, found.stacks_at = await asyncio.to_thread(_saved_stacks, gateway.data_dir, record.instance)
+        elif look.now - max(found.counts.last, end) <= STILL:
+            found.stacks = await _stacks(gateway, look, app, state)
     found.events = _events(gateway, record.app, end - 1.0, end + 120.0)
     return found
 
@@ -242,6 +250,21 @@ def _counts(look: views.Look, record: Record) -> CountFacts:
     if not found.recent and record.time >= since:  # the count comes up to half a second after the record
         found.recent, found.last = 1, record.time
     return found
+
+
+def _saved_stacks(data_dir: Path, instance: str) -> tuple[str, float]:
+    """What was taken of one that is gone, and when: the newest; ("", 0.0) if nothing was."""
+    for folder in sorted((data_dir / "diagnostics").glob("ev-*"), reverse=True):  # begins with the time
+        try:
+            if orjson.loads((folder / "input.json").read_bytes())["instance"] != instance:
+                continue
+            artifact = orjson.loads((folder / "stacks.json").read_bytes())
+            text = as_text(artifact)
+            if text:
+                return text, float(artifact["at"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return "", 0.0
 
 
 async def _stacks(gateway: Gateway, look: views.Look, app: AppState, state: InstanceState | None) -> str:

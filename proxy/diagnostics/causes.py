@@ -512,11 +512,13 @@ def _why_hanging(case: Case) -> tuple[list[str], str]:
     cores = f"{mean:.2f} cores on average around that time" if mean is not None else ""
     found = frames(case.facts.stacks)
     if found and not at_rest(case.facts.stacks):
-        still = there.in_flight > 0 or not there.probe_ok
+        then = case.facts.stacks_at
+        still = there.in_flight > 0 or not there.probe_ok or then > 0
         sure = VERY_LIKELY if still and (busy or quiet) else LIKELY
         doing = "it computes at" if busy else "it waits, blocked, at" if quiet else "it is at"
         said = [f"{sure.capitalize()} {doing} {clean(found[0], 190)}."]
-        said.append(f"That is its stack of this moment{f'; CPU: {cores}' if cores else ''}.")
+        when = f"at {stamp(then)}, taken before it was replaced" if then else "of this moment"
+        said.append(f"That is its stack {when}{f'; CPU: {cores}' if cores else ''}.")
         return said, sure
     if busy:
         return [f"Likely it computes: {cores}."], LIKELY

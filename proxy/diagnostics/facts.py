@@ -150,7 +150,8 @@ class Facts:
     instance: InstanceFacts | None = None
     exit: ExitFacts | None = None  # of that instance
     lines: tuple[Said, ...] = ()  # what it printed at that time
-    stacks: str = ""  # what it runs now
+    stacks: str = ""  # what it runs now, or ran at `stacks_at`
+    stacks_at: float = 0.0  # when they were taken, as evidence before it was replaced; 0.0: now
     malformed: Malformed | None = None
     counts: CountFacts = field(default_factory=CountFacts)
     events: tuple[Happened, ...] = ()

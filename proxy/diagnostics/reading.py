@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 _EXCEPTION: Final = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Warning)\b(?::|$)")
 _WORDS: Final = re.compile(
@@ -19,6 +19,8 @@ _AT_REST: Final = re.compile(
     r"^(?:\w+\.)*(?:_?worker|select|e?poll|accept|wait|get|_?run_once|run_forever|serve_forever|_wait_for_tstate_lock)\b"
 )
 """Innermost calls of threads that have nothing to do: event loops, pools, servers."""
+_LIBRARY: Final = re.compile(r"^.*/lib/python[\d.]+/(?:(?:site|dist)-packages/)?")
+_READS: Final = re.compile(r"^(?:\w+\.)*(?:readinto|readline|read|recv|recv_into)\b")
 
 
 def traceback_line(lines: Iterable[str]) -> str:
@@ -48,17 +50,22 @@ def last_words(lines: Iterable[str]) -> str:
     return traceback_line(known)
 
 
+def as_text(artifact: Mapping[str, Any]) -> str:
+    """A saved `stacks.json` in the form that py-spy prints."""
+    said = []
+    for process in artifact.get("processes", ()):
+        for thread in process.get("threads", ()):
+            state = "active" if thread.get("active") else "idle"
+            said.append(f'Thread {thread.get("id", 0)} ({state}): "{thread.get("name", "")}"')
+            for frame in thread.get("frames", ()):
+                said.append(f"    {frame['function']} ({_LIBRARY.sub('', frame['file'])}:{frame['line']})")
+    return "\n".join(said)
+
+
 def at_rest(stacks: str) -> bool:
     """Whether every thread's innermost call is one of those that wait for work."""
-    tops = []
-    fresh = False
-    for line in stacks.splitlines():
-        if line.startswith("Thread"):
-            fresh = True
-        elif fresh and (match := _FRAME.match(line)):
-            tops.append(match["what"])
-            fresh = False
-    return bool(tops) and all(_AT_REST.match(top) for top in tops)
+    found = [stack for stack, _ in _threads(stacks) if stack]
+    return bool(found) and all(_waits_for_work(stack) for stack in found)
 
 
 def frames(stacks: str, most: int = 3) -> list[str]:
@@ -66,27 +73,36 @@ def frames(stacks: str, most: int = 3) -> list[str]:
 
     Reads py-spy's text and any other whose frames are indented `name (file:line)`.
     """
-    threads: list[list[str]] = []
-    active: list[bool] = []
-    for line in stacks.splitlines():
-        if line.startswith("Thread"):
-            match = _THREAD.match(line)
-            threads.append([])
-            active.append("active" in ((match["state"] or "") if match else ""))
-        elif match := _FRAME.match(line):
-            if not threads:
-                threads.append([])
-                active.append(False)
-            threads[-1].append(match["what"])
+    threads = _threads(stacks)
     found: Counter[str] = Counter()
     weight: dict[str, int] = {}
-    for stack, busy in zip(threads, active, strict=True):
+    for stack, busy in threads:
         if not stack:
             continue
         text = " < ".join(stack[:3])
         found[text] += 1
-        idle = bool(_AT_REST.match(stack[0])) and not busy
-        weight[text] = (2 if busy else 0) + (0 if idle else 1)
+        weight[text] = (2 if busy else 0) + (0 if _waits_for_work(stack) and not busy else 1)
     order = sorted(found, key=lambda text: (-weight[text], -found[text]))
     many = len(threads)
     return [text + (f"   ({found[text]} of {many} threads)" if many > 1 else "") for text in order[:most]]
+
+
+def _threads(stacks: str) -> list[tuple[list[str], bool]]:
+    """Each thread's frames, innermost first, and whether it is said to be active."""
+    threads: list[tuple[list[str], bool]] = []
+    for line in stacks.splitlines():
+        if line.startswith("Thread"):
+            match = _THREAD.match(line)
+            threads.append(([], "active" in ((match["state"] or "") if match else "")))
+        elif match := _FRAME.match(line):
+            if not threads:
+                threads.append(([], False))
+            threads[-1][0].append(match["what"])
+    return threads
+
+
+def _waits_for_work(stack: list[str]) -> bool:
+    """Also a server's thread that waits for the next request of a kept connection."""
+    if _AT_REST.match(stack[0]):
+        return True
+    return len(stack) > 1 and bool(_READS.match(stack[0])) and "handle_one_request" in stack[1]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from proxy.diagnostics.reading import at_rest, frames, last_words, traceback_line
+from proxy.diagnostics.reading import as_text, at_rest, frames, last_words, traceback_line
 from proxy.diagnostics.text import clean, target, wrapped
 
 
@@ -60,3 +62,22 @@ def test_text_from_outside_is_harmless() -> None:
     assert target("/a?token=1") == "/a?…"
     assert clean('GET "/a?token=s3cr3t&x=y" 200') == 'GET "/a?token=…&x=…" 200'
     assert all(len(line) <= 20 for line in wrapped("word " * 20 + "y" * 90, 20))
+
+
+def test_saved_stacks_are_read_like_taken_ones() -> None:
+    """The thread that waits for its connection's next request is not what hangs."""
+    threads = [
+        _thread(1, ("SocketIO.readinto", "socket.py", 706), ("H.handle_one_request", "server.py", 404)),
+        _thread(2, ("H.do_GET", "app.py", 9), ("H.handle_one_request", "server.py", 424)),
+        _thread(3, ("select", "selectors.py", 415), ("serve_forever", "socketserver.py", 233)),
+    ]
+    text = as_text({"at": 1.0, "processes": [{"threads": threads}]})
+    assert frames(text)[0] == "H.do_GET (app.py:9) < H.handle_one_request (server.py:424)   (1 of 3 threads)"
+    assert not at_rest(text)
+    del threads[1]
+    assert at_rest(as_text({"at": 1.0, "processes": [{"threads": threads}]}))
+
+
+def _thread(number: int, *calls: tuple[str, str, int]) -> dict[str, Any]:
+    frames_ = [{"function": name, "file": file, "line": line} for name, file, line in calls]
+    return {"id": number, "name": f"Thread-{number}", "active": False, "frames": frames_}
