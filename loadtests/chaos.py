@@ -16,12 +16,13 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections import deque
 from collections.abc import Sequence
 from random import Random
 from typing import Final
 
 from loadtests.api import Refused
-from loadtests.chaos_acts import DISTURBANCES, Disturbance, Untried
+from loadtests.chaos_acts import DISTURBANCES, Disturbance, NotNow, Untried
 from loadtests.chaos_count import Counts, Promise, Tally, Window, tally
 from loadtests.chaos_load import read
 from loadtests.chaos_scene import FIRST_BYTE, INSTANCES, WORKERS, Scene, interrupt
@@ -99,15 +100,21 @@ def disturb(
     end = time.monotonic() + seconds
     first = True
     while first or time.monotonic() < end:
-        for one in random.sample(chosen, len(chosen)):
-            if not first and time.monotonic() > end:
-                break
+        todo = deque(random.sample(chosen, len(chosen)))
+        while todo and (first or time.monotonic() < end):
+            one = todo.popleft()
             if one.name in untried:
                 continue
             window = Window(one.name, one.promise, time.monotonic())
             windows.append(window)
             try:
                 one.do(scene, window, random)
+            except NotNow:
+                windows.remove(window)
+                if first:  # each is done once: later, then
+                    todo.append(one)
+                    time.sleep(0.0 if len(todo) > 2 else 5.0)
+                continue
             except Untried as why:
                 untried[one.name] = str(why)
                 windows.remove(window)

@@ -19,6 +19,8 @@ from loadtests.chaos_scene import FIRST_BYTE, HEALTH, INSTANCES, Scene, alive
 from loadtests.lab import Failed
 
 HEALED_WITHIN: Final = FIRST_BYTE + 15.0
+RULE_RESTS: Final = 125.0
+"""Seconds after which a firing of the rule `hung` is no repetition to back off from: its cooldown twice."""
 FULL_FOR: Final = 3.0  # seconds a disk stays full
 HELD_FOR: Final = 1.0
 FLAPS_AFTER: Final = 2.0
@@ -26,6 +28,10 @@ FLAPS_AFTER: Final = 2.0
 
 class Untried(Exception):
     """It can't be done here; the text says why."""
+
+
+class NotNow(Exception):
+    """It was done too short a time ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,7 @@ def two_instances(scene: Scene, window: Window, random: Random) -> None:
 
 def instance_stop(scene: Scene, window: Window, random: Random) -> None:
     """It hangs, and nobody helps but the gateway."""
+    _rule_has_rested(scene)
     victim = random.choice(scene.ready())["pid"]
     os.kill(victim, signal.SIGSTOP)
     try:
@@ -76,6 +83,13 @@ def instance_stop(scene: Scene, window: Window, random: Random) -> None:
     except Failed:
         os.kill(victim, signal.SIGKILL)  # so that the run can go on
         raise
+
+
+def _rule_has_rested(scene: Scene) -> None:
+    """NotNow if it has fired of late."""
+    for event in scene.api.events():
+        if event["kind"] == "heal" and time.time() - scene.seconds(event["time"]) < RULE_RESTS:
+            raise NotNow
 
 
 def control_kill(scene: Scene, window: Window, random: Random) -> None:
@@ -270,13 +284,16 @@ def control_in_recycle(scene: Scene, window: Window, random: Random) -> None:
         raise Failed(f"the restart failed: {found.get('why')}")
     if left := before & {one["id"] for one in scene.ready()}:
         raise Failed(f"{', '.join(sorted(left))} not restarted after control's death")
-    fresh = [event["instance"] for event in scene.api.events(first) if event["kind"] == "starting"]
+    events = scene.api.events(first)
+    fresh = [event["instance"] for event in events if event["kind"] == "starting"]
     if len(fresh) > INSTANCES:
-        raise Failed(f"{len(fresh)} instances were started for {INSTANCES}: {', '.join(fresh)}")
+        told = "; ".join(f"{event['time'][17:]} {event['words']}" for event in reversed(events))
+        raise Failed(f"{len(fresh)} instances were started for {INSTANCES}: {told}")
 
 
 def control_in_heal(scene: Scene, window: Window, random: Random) -> None:
     """Control dies while a rule mends a hung instance: its successor goes on, and one replacement is all there is."""
+    _rule_has_rested(scene)
     before = {one["id"] for one in scene.ready()}
     victim = random.choice(scene.ready())["pid"]
     os.kill(victim, signal.SIGSTOP)

@@ -134,6 +134,7 @@ async def _adopt_unknown(gateway: Gateway, child: ChildState) -> int:
         pid_started=child["start"],
         started=child["began"],
         started_at=time.time() - child["lasted"],
+        under=str(note.get("under", "")),
     )
     if state.port:
         gateway.shared.ports.add(state.port)

@@ -189,7 +189,9 @@ class ProcessRunner(Runner):
         request["env"] = command.environment(process, os.environ, state.name, state.port, state.path) | extra
         request["cwd"] = process.cwd
         request["ptracer"] = process.diagnose
-        request["note"] = {"app": state.app, "row": state.row, "port": state.port, "path": state.path}
+        request["note"] = {
+            "app": state.app, "row": state.row, "port": state.port, "path": state.path, "under": state.under,
+        }  # fmt: skip
         if process.user and os.geteuid() == 0:  # else it is "root" at most, which then asks for no change
             request["user"] = process.user
         state.version = await asyncio.to_thread(version.of, process)

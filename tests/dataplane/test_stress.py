@@ -115,12 +115,12 @@ class Asking(threading.Thread):
             if leaves < 0.08:
                 client.reset()
             return False
-        if kind == "upgrade":
-            client.rest()
-            return False
         answer = client.response_head()
         while answer.status == 100:
             answer = client.response_head()
+        if answer.status == 101:  # no upgrade: the gateway's own answer, and the connection goes on
+            client.rest()
+            return False
         client.content(answer, to_the_end=True)
         expected = path.encode() + b"|" + content
         if answer.status == 200 and answer.body != b"early" and not answer.body.startswith(expected):
