@@ -32,6 +32,7 @@ FIRST_BYTE: Final = 2.0
 DISK: Final = 256 << 20  # no evidence is taken with less than 100 MB free
 CLONE_NEWNS: Final = 0x00020000
 MS_REC_PRIVATE: Final = 0x4000 | 0x40000
+MNT_DETACH: Final = 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
 CONFIG: Final = """\
@@ -87,6 +88,8 @@ class Scene:
         self.lab = lab
         self.data = lab.folder / "data"
         self.no_disk = own_disk(self.data)
+        if not self.no_disk:
+            lab.at_end.append(lambda: _libc.umount2(str(self.data).encode(), MNT_DETACH))
         self.book = lab.folder / "book"
         self.mode = lab.folder / "mode"
         self.book.touch()

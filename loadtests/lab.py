@@ -54,6 +54,8 @@ class Lab:
         self._open: list[IO[bytes]] = []
         self._ports: set[int] = set()
         self._outputs: dict[int, Path] = {}
+        self.at_end: list[Callable[[], object]] = []
+        """Called when all that was started has ended, before the folders go."""
 
     def __repr__(self) -> str:
         return f"Lab({self.folder}, {len(self._started)} processes)"
@@ -72,6 +74,8 @@ class Lab:
         self._end(self._started)
         for file in self._open:
             file.close()
+        for call in self.at_end:
+            call()
         shutil.rmtree(self.folder, ignore_errors=True)
         shutil.rmtree(self.logs, ignore_errors=True)
         signal.signal(signal.SIGTERM, self._term)

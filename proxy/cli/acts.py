@@ -94,15 +94,16 @@ def app_path(app: str, verb: str) -> str:
     return f"apps/{segment(app)}/{verb}"
 
 
-def instance_path(gateway: Gateway, text: str, verb: str) -> str:
-    """Of APP/INSTANCE, or of INSTANCE alone where one app alone has it."""
+def instance_path(gateway: Gateway, text: str, verb: str = "") -> str:
+    """Of APP/INSTANCE, or of INSTANCE alone where one app alone has it; without a verb, its own."""
+    verb = f"/{verb}" if verb else ""
     app, slash, name = text.partition("/")
     if slash and app and ":" not in app:
-        return f"apps/{segment(app)}/instances/{segment(name)}/{verb}"
+        return f"apps/{segment(app)}/instances/{segment(name)}{verb}"
     apps = gateway.get("apps")["items"]
     owners = [one["id"] for one in apps if any(each["id"] == text for each in one["instances"])]
     if len(owners) == 1:
-        return f"apps/{segment(owners[0])}/instances/{segment(text)}/{verb}"
+        return f"apps/{segment(owners[0])}/instances/{segment(text)}{verb}"
     if owners:
         raise ApiError(409, f"{text} is an instance of several apps", "", f"Say {owners[0]}/{text}.")
     if any(one["id"] == text for one in apps):

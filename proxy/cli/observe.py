@@ -13,13 +13,26 @@ from proxy.cli.group import FAILED, gateway_options, print_json, reach
 
 
 @click.command()
+@click.argument("what", metavar="[APP | [APP/]INSTANCE]", default="")
 @gateway_options
-def status(url: str, token: str, config: str, as_json: bool) -> None:
-    """How it stands: the verdict, apps, instances, workers."""
-    from proxy.cli.status import print_status
+def status(what: str, url: str, token: str, config: str, as_json: bool) -> None:
+    """How it stands: the verdict, apps, instances, workers.
 
-    answer = reach(url, token, config).get("status")
-    print_json(answer) if as_json else print_status(answer)
+    Of an instance also its path through the lifecycle, and what it printed last.
+    """
+    from proxy.cli.acts import instance_path
+    from proxy.cli.status import print_app, print_instance, print_status
+
+    gateway = reach(url, token, config)
+    if not what:
+        answer = gateway.get("status")
+        print_json(answer) if as_json else print_status(answer)
+    elif "/" not in what and what in {app["id"] for app in gateway.get("apps")["items"]}:
+        answer = gateway.get(f"apps/{segment(what)}")
+        print_json(answer) if as_json else print_app(answer)
+    else:
+        answer = gateway.get(instance_path(gateway, what))
+        print_json(answer) if as_json else print_instance(answer)
 
 
 @click.command()

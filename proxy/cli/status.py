@@ -50,6 +50,20 @@ def print_app(app: dict[str, Any]) -> None:
     print_mending(app)
 
 
+def print_instance(instance: dict[str, Any]) -> None:
+    """One alone: how it stands, how it came to this, and what it printed last."""
+    show.headline(f"{instance['app']}/{instance['id']} is {state(instance)}", state(instance))
+    show.table(COLUMNS, [instance_row(instance, mixed=True)])
+    print_limits({"instances": [instance]})
+    click.echo("path")
+    for one in instance.get("path") or []:
+        click.echo(show.clean(f"  {show.clock(one['time'])}  {one['lifecycle']:<9} {one['why']}"))
+    if lines := instance.get("last_lines"):
+        click.echo("last lines")
+        for line in lines:
+            click.echo(show.clean(f"  {line}"))
+
+
 def app_line(app: dict[str, Any]) -> str:
     """web  up  2 of 2 ready  88.4 requests/s  3 of 200 in flight"""
     slots = f" of {app['slots']}" if app.get("slots") else ""

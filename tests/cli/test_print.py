@@ -196,3 +196,29 @@ def test_the_document_names_every_act_and_nothing_else() -> None:
     there = set(triage.commands)
     assert named <= there
     assert {verb for verb in SECTIONS["mitigate"] if verb in there} <= named
+
+
+def test_status_of_an_instance_shows_its_path(run: Run, api: Api) -> None:
+    shown = answer(api, "GET /api/v1/apps/web/instances/{instance}")
+    api.answers["GET /api/v1/apps/web/instances/web-7"] = 200, shown
+    shown["path"] = [
+        {"time": "2026-01-05T02:49:42.240Z", "lifecycle": "starting", "why": ""},
+        {"time": "2026-01-05T02:49:43.240Z", "lifecycle": "ready", "why": "its probes passed"},
+    ]
+    shown["last_lines"] = ["listening"]
+    for name in ("web/web-7", "web-7"):
+        done = run("status", name, "--url", api.address)
+        assert done.returncode == 0, done.stderr
+        lines = done.stdout.splitlines()
+        assert lines[0].startswith("web/web-7 is ")
+        path = lines[lines.index("path") + 1 : lines.index("last lines")]
+        assert [line.split(":")[-1].split()[1] for line in path] == ["starting", "ready"]
+        assert path[1].endswith("its probes passed")
+        assert lines[-1].strip() == "listening"
+
+
+def test_status_of_an_app_alone(run: Run, api: Api) -> None:
+    done = run("status", "web", "--url", api.address)
+    assert done.returncode == 0, done.stderr
+    assert "web-7" in done.stdout
+    assert "gateway" not in done.stdout
