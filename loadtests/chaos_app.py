@@ -61,8 +61,10 @@ class App:
         self.changed()
 
     def end(self, code: int) -> None:
-        """By itself, at once or when the last running request is answered."""
+        """By itself, when the last running request is answered; so that there is such a moment, no more may come."""
         self.end_with = code
+        self.leaving = True
+        self.server.close()
         self.changed()
 
 
