@@ -14,6 +14,7 @@ promise was broken. What could not be tried here is named.
 from __future__ import annotations
 
 import argparse
+import re
 import statistics
 import time
 from collections import deque
@@ -33,6 +34,8 @@ DOCUMENT: Final = REPOSITORY / "docs" / "reliability.md"
 NOTICED: Final = 0.05
 CALM: Final = "no disturbance"
 BETWEEN: Final = 0.4  # seconds of calm: a request of a quarter of a second ends in the window it was sent in
+DEFECT: Final = re.compile('"event":"(?:internal-error|defect)"')
+"""In Triage's own log: something that must not be, whatever is done to it."""
 
 
 def main() -> int:
@@ -62,12 +65,14 @@ def main() -> int:
             raise Failed(f"the load ended badly:\n{lab.said(load)}")
         lab.end(scene.process)  # what an instance still executes is in the book when it has ended
         result = tally(read(output), windows, map(int, scene.book.read_text().split()))
-    broken = result.broken()
+        defects = [line for line in lab.said(scene.process, lines=10**6).splitlines() if DEFECT.search(line)]
+    broken = result.broken() + [f"a defect of Triage's own: {line}" for line in defects[:5]]
     shown = Report("chaos")
     fill(shown, result, broken, untried, told.rate)
     detection(shown, scene.noticed)
     for window, outcome in result.failures[:20]:
-        say(f"{window.name}: {outcome.ended - window.began:.2f} s after it began: {outcome}")
+        killed = f", {', '.join(map(repr, window.workers))}" if window.workers else ""
+        say(f"{window.name}: {outcome.ended - window.began:.2f} s after it began: {outcome}{killed}")
     for said in broken:
         say(f"BROKEN: {said}")
     return shown.finish(told, DOCUMENT)

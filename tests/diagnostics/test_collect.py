@@ -109,7 +109,7 @@ def test_all_that_can_be_seen_of_a_process_and_its_child(tmp_path: Path, target:
     process, below = report.processes
     assert (process.pid, below.parent, below.command) == (pid, pid, ["sleep", "1000"])
     assert process.thread_count == len(process.threads) == 2
-    assert all(thread.state == "S" for thread in process.threads)
+    assert all(thread.state in "SRTt" for thread in process.threads)  # py-spy stops it for a moment
     (listening,) = [one for one in process.sockets if one.state == "LISTEN"]
     assert (listening.local, listening.receive) == (f"127.0.0.1:{port}", 3), "three wait to be accepted"
     assert process.socket_states == {"tcp LISTEN": 1, "tcp ESTABLISHED": 3}
