@@ -200,10 +200,13 @@ class Scene:
     # --- what disturbances do to it --------------------------------------------------------------------
 
     def kill_worker(self, window: Window, number: int, victim: dict[str, Any]) -> None:
-        """Signal a worker that will end of it, and note when it was gone."""
-        at = time.monotonic()
+        """Signal a worker that will end of it, and note when it was gone.
+
+        That is when the launcher has reaped it: a zombie whose threads still end has its sockets open for some ms.
+        """
+        at, process = time.monotonic(), Path(f"/proc/{victim['pid']}")
         os.kill(victim["pid"], number)
-        self.until(lambda: not alive(victim["pid"]), f"worker {victim['id']} gone")
+        self.until(lambda: not process.exists(), f"worker {victim['id']} gone")
         window.workers.append(Killed(int(victim["id"]), at, time.monotonic()))
 
     @contextlib.contextmanager
