@@ -1,10 +1,8 @@
 """Events: listed, and followed as server-sent events.
 
-Always true of a stream:
-  - it sends each event once, in order, by its number; what it cannot send any more (the client comes back too late,
-    and the store does not have them) is reported as `dropped`, with how many there were at most;
-  - it keeps nothing of its own: control's ring is its buffer, and before that the store, a part at a time;
-  - a client that takes nothing for a while is cut, and there are never more than MOST of them.
+A stream sends each event once, in order, by its number; what it cannot send any more (the client comes back too late,
+and the store does not have them) is reported as `dropped`, with how many there were at most. Control's ring is its
+buffer, and before that the store, a part at a time.
 """
 
 from __future__ import annotations
@@ -13,25 +11,19 @@ import asyncio
 from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from proxy.admin import query, views
+from proxy.admin import query, streams, views
 from proxy.admin.common import items, not_readable
-from proxy.admin.errors import ApiProblem, dumps
-from proxy.admin.keys import FOLLOWING, GATEWAY
+from proxy.admin.keys import GATEWAY
 from proxy.control.state import Event
 from proxy.control.store import NotReadable
 
 if TYPE_CHECKING:
     from proxy.control.gateway import Gateway
 
-MOST: Final = 32
-HEARTBEAT: Final = 15.0
-"""Seconds between comments on a quiet stream: what lies between lets a silent connection live longer than that."""
-STUCK: Final = 30.0
-"""Seconds that a client may take to read what was sent."""
 BATCH: Final = 100
 """Events in one write: others get their turn."""
 BACK: Final = 2000
@@ -76,46 +68,20 @@ async def events(request: web.Request) -> web.StreamResponse:
 
 async def _follow(request: web.Request, wanted: Wanted) -> web.StreamResponse:
     gateway = request.app[GATEWAY]
-    for name in ("cursor", "limit"):
-        if name in request.query:
-            raise query.bad(name, "It does not go with follow.")
-    following = request.app[FOLLOWING]
-    live = (one.transport is not None and not one.transport.is_closing() for one in following.values())
-    if sum(live) >= MOST:
-        raise ApiProblem(
-            503, "too-many-following", f"{MOST} clients follow events already",
-            hint="End one of them, or ask for events without follow.", headers={"Retry-After": "10"},
-        )  # fmt: skip
     last = _begin(request, gateway, wanted)
-    headers = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
-    if request.method == "HEAD":
-        return web.Response(headers=headers)
-    response = web.StreamResponse(headers=headers)
-    task = asyncio.current_task()
-    following[task] = request
-    try:
-        await response.prepare(request)
-        await _stream(gateway, wanted, last, response)
-    except (ConnectionError, TimeoutError):
-        if request.transport is not None:
-            request.transport.abort()
-    finally:
-        del following[task]
-    return response
+    return await streams.follow(request, lambda write: _stream(gateway, wanted, last, write))
 
 
 def _begin(request: web.Request, gateway: Gateway, wanted: Wanted) -> int:
     """Number of the event before the first that is sent."""
     newest = gateway.events.next_id - 1
-    text = request.headers.get("Last-Event-ID", "")
-    if text:
-        if not text.isascii() or not text.isdigit() or len(text) > 18:
-            raise query.bad("Last-Event-ID", f"It is {text[:40]!r}; expected the number of an event.")
-        return int(text) if int(text) <= newest else 0  # of a life before: all that is here is news
+    last = streams.last_id(request, "an event")
+    if last is not None:
+        return last if last <= newest else 0  # of a life before: all that is here is news
     return 0 if wanted.since else newest
 
 
-async def _stream(gateway: Gateway, wanted: Wanted, last: int, response: web.StreamResponse) -> None:
+async def _stream(gateway: Gateway, wanted: Wanted, last: int, write: streams.Write) -> None:
     """Until the client leaves. Raises ConnectionError, TimeoutError."""
     news = asyncio.Event()
 
@@ -125,29 +91,26 @@ async def _stream(gateway: Gateway, wanted: Wanted, last: int, response: web.Str
     ring = gateway.events.ring
     gateway.events.listeners.append(wake)
     try:
-        await _write(response, b": Triage tells its events\nretry: 1000\n\n")
+        await write(b": Triage tells its events\nretry: 1000\n\n")
         while True:
             news.clear()
             if ring and ring[0].id > last + 1:
                 until = ring[0].id
                 found, missing = await _before_ring(gateway, wanted, last, until)
                 if missing:
-                    await _write(response, _message("dropped", {"dropped": missing}, last))
+                    await write(streams.message("dropped", {"dropped": missing}, last))
                 for at in range(0, len(found), BATCH):
-                    await _write(response, _messages(found[at : at + BATCH]))
+                    await write(_messages(found[at : at + BATCH]))
                 last = until - 1
             at = bisect_right(ring, last, key=_number)
             batch = list(islice(ring, at, at + BATCH))
             if batch:
                 last = batch[-1].id
                 if data := _messages([one for one in batch if wanted.matches(one)]):
-                    await _write(response, data)
+                    await write(data)
                 continue
-            try:
-                async with asyncio.timeout(HEARTBEAT):
-                    await news.wait()
-            except TimeoutError:
-                await _write(response, f": still here\nid: {last}\n\n".encode())
+            if not await streams.heard(news):
+                await write(f": still here\nid: {last}\n\n".encode())
     finally:
         gateway.events.listeners.remove(wake)
 
@@ -170,16 +133,5 @@ def _number(event: Event) -> int:
     return event.id
 
 
-async def _write(response: web.StreamResponse, data: bytes) -> None:
-    async with asyncio.timeout(STUCK):
-        await response.write(data)
-
-
 def _messages(events: list[Event]) -> bytes:
-    return b"".join(_message("event", views.event(one), one.id) for one in events)
-
-
-def _message(kind: str, value: dict[str, Any], number: int | None = None) -> bytes:
-    """One message; JSON has no line ends within."""
-    id = f"id: {number}\n" if number is not None else ""
-    return f"{id}event: {kind}\ndata: ".encode() + dumps(value) + b"\n"
+    return b"".join(streams.message("event", views.event(one), one.id) for one in events)

@@ -169,7 +169,7 @@ class Api:
 async def api(triage: Triage) -> AsyncIterator[Api]:
     timeout = aiohttp.ClientTimeout(total=LONG)
     async with (
-        aiohttp.ClientSession(connector=aiohttp.UnixConnector(triage.socket), timeout=timeout) as unix,
+        aiohttp.ClientSession(connector=aiohttp.UnixConnector(triage.socket, limit=0), timeout=timeout) as unix,
         aiohttp.ClientSession(timeout=timeout) as tcp,
     ):
         made = Api(triage, unix, tcp)

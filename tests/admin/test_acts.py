@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from proxy.admin import events as stream
+from proxy.admin import streams
 from proxy.admin.examples import FORESEEN
 from proxy.admin.routes import ROUTES
 
@@ -321,7 +321,7 @@ async def test_following_is_bounded_and_takes_no_pages(api) -> None:
     ) as answer:
         assert answer.status == 400
     async with asyncio.timeout(40):
-        many = [await Following(api).__aenter__() for _ in range(stream.MOST)]
+        many = [await Following(api).__aenter__() for _ in range(streams.MOST)]
         try:
             status, problem = await api.call("GET", "events", follow="true")
             assert status == 503 and problem["type"] == "urn:triage:too-many-following"

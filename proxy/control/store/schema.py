@@ -11,6 +11,8 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
+from proxy.control.store import exceptions, frozen, incidents, requests
+
 APPLICATION: Final = 0x54524941  # "TRIA": file(1) and we know it by this
 
 STEPS: Final[tuple[tuple[str, ...], ...]] = (
@@ -44,6 +46,10 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
         ),
         "CREATE TABLE rolled (step INTEGER PRIMARY KEY, until INTEGER NOT NULL)",
     ),
+    requests.STEP,
+    incidents.STEP,
+    exceptions.STEP,
+    frozen.STEP,
 )
 VERSION: Final = len(STEPS)
 
