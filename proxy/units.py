@@ -135,6 +135,11 @@ def percent(ratio: float) -> str:
     return f"{_short(ratio * 100)} %"
 
 
+def several(number: int, word: str) -> str:
+    """For people: "no requests", "1 request", "65,000 requests"."""
+    return f"{count(number) if number else 'no'} {word}{'' if number == 1 else 's'}"
+
+
 def count(number: float) -> str:
     """For people: "65,000"."""
     return f"{number:,.0f}"

@@ -19,12 +19,11 @@ from proxy.admin.errors import ApiProblem
 from proxy.admin.keys import GATEWAY
 from proxy.admin.routing import Handler
 from proxy.control.mend import NotPossible
-from proxy.control.operations import Asked
+from proxy.control.operations import BY_HAND, Asked
 
 if TYPE_CHECKING:
     from proxy.control.gateway import Gateway
 
-BY_HAND = "by hand"
 
 
 def asked(request: web.Request) -> Asked:

@@ -22,6 +22,7 @@ from proxy.admin.common import answer, items, look, no_app, whole_app
 from proxy.admin.errors import ApiProblem
 from proxy.admin.keys import GATEWAY, LISTENING, TABLE
 from proxy.control import exposition as prometheus
+from proxy.control.operations import BY_HAND
 from proxy.control.reload import problems as problem_lines
 from proxy.control.state import AppState
 
@@ -255,7 +256,7 @@ async def config_reload(request: web.Request) -> web.Response:
             "This is `triage run`: its config was made from the command line.",
             "triage run --print-config prints the equal file; triage serve -c FILE can be reloaded.",
         )  # fmt: skip
-    reason = request["body"].get("reason") or acts.BY_HAND
+    reason = request["body"].get("reason") or BY_HAND
     began = time.time()
     result = await gateway.reload(None, f"hand ({request['way']})", reason)
     steps = (result.changes or ["nothing differs"]) if result.ok else ["refused: nothing was changed"]

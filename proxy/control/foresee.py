@@ -48,7 +48,7 @@ def _replaced(pool: Pool, names: list[str]) -> Foresight:
         lines.append(f"{why}the old one ends first{_start_time(pool)}")
         if alone:
             lines.append(f"meanwhile none is ready: requests wait in the queue, {pool.config.queue.size} at most")
-    lines.append(f"{_requests(inflight)} on them now; each has {limit} to end, then it is cut")
+    lines.append(f"{units.several(inflight, 'request')} on them now; each has {limit} to end, then it is cut")
     return Foresight(lines, at_stake=alone and (not process.overlap or bool(short)))
 
 
@@ -87,18 +87,19 @@ def _admit(pool: Pool, name: str) -> Foresight:
 def _start(pool: Pool, name: str) -> Foresight:
     process = pool.config.process
     count = process.instances if process else len(pool.config.addresses)
-    return Foresight([f"{_instances(count)} of {pool.app.name} are started{_start_time(pool)}"])
+    return Foresight([f"{units.several(count, 'instance')} of {pool.app.name} are started{_start_time(pool)}"])
 
 
 def _stop(pool: Pool, name: str, *, for_: float = 0.0) -> Foresight:
     app = pool.app
     inflight = sum(pool.shared.board.total(one.row) for one in app.instances.values())
     lasts = f"for {units.duration(for_)}" if for_ else "until `triage start`"
-    lines = [f"{_instances(len(app.instances))} of {app.name} end, and every request gets a 503 `stopped` {lasts}"]
+    all_ = units.several(len(app.instances), "instance")
+    lines = [f"{all_} of {app.name} end, and every request gets a 503 `stopped` {lasts}"]
     if pool.config.process is None:
         lines = [f"every request of {app.name} gets a 503 `stopped` {lasts}; its addresses are left alone"]
     if inflight:
-        lines.append(f"{_requests(inflight)} on them now may end first")
+        lines.append(f"{units.several(inflight, 'request')} on them now may end first")
     return Foresight(lines, at_stake=True)
 
 
@@ -111,7 +112,7 @@ def _hold(pool: Pool, name: str, *, for_: float = 0.0) -> Foresight:
 
 def _release(pool: Pool, name: str) -> Foresight:
     waiting = pool.shared.board.waiting(pool.app.row)
-    return Foresight([f"{_requests(waiting)} waiting now are served, and all that come"])
+    return Foresight([f"{units.several(waiting, 'request')} waiting now are served, and all that come"])
 
 
 def _scale(
@@ -162,14 +163,6 @@ def _between(moves: tuple[Any, ...]) -> float:
     started = [move.at for move in moves if move.state == Lifecycle.STARTING]
     ready = [move.at for move in moves if move.state == Lifecycle.READY]
     return ready[-1] - started[-1] if started and ready else 0.0
-
-
-def _requests(count: int) -> str:
-    return f"{count or 'no'} request{'' if count == 1 else 's'}"
-
-
-def _instances(count: int) -> str:
-    return f"{count} instance{'' if count == 1 else 's'}"
 
 
 LINES: Final[dict[str, Callable[..., Foresight]]] = {

@@ -6,13 +6,13 @@ a command that ran then is not known, and the operation says so.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Final
 
 from proxy import units
 from proxy.config import filled
 from proxy.control import outside, recycling
+from proxy.control.instance import outlasted
 from proxy.control.operations import Operation
 from proxy.control.shared import Shared
 from proxy.control.state import Admission
@@ -21,7 +21,6 @@ from proxy.link import messages as link
 
 COMMAND_WITHIN: Final = 120.0
 """Seconds; `docker restart` alone gives a container ten to end."""
-POLL: Final = 0.05
 
 
 async def run(shared: Shared, pool: Pool, operation: Operation) -> None:
@@ -86,15 +85,9 @@ async def _recycle(shared: Shared, pool: Pool, operation: Operation, name: str) 
 async def _drained(shared: Shared, pool: Pool, operation: Operation, name: str) -> None:
     state, board = pool.app.instances[name], shared.board
     count = board.total(state.row)
-    shared.operations.step(operation, f"{name} left routing, {count or 'no'} request{'' if count == 1 else 's'} on it")
-    deadline = time.monotonic() + pool.drain_limit(state)
-    while (  # noqa: ASYNC110 - the board is memory that other processes write
-        board.total(state.row) > 0 and time.monotonic() < deadline
-    ):
-        await asyncio.sleep(POLL)
-    left = board.total(state.row)
-    if left > 0:
-        text = f"{left} request{'' if left == 1 else 's'} on {name} outlasted the drain limit and were cut"
+    shared.operations.step(operation, f"{name} left routing, {units.several(count, 'request')} on it")
+    if not await pool.runners[name].emptied(pool.drain_limit(state)) and (left := board.total(state.row)) > 0:
+        text = outlasted(name, left)
         shared.event("drain-cut", text, state.app, name, count=left)
         shared.operations.step(operation, text)
         shared.broadcast(link.Cut(state.row, "instance-recycled"))

@@ -96,46 +96,37 @@ class Runner:
             if leaving or flag is self.ended:
                 _end(sleeper, True)
 
-    async def drained(self, limit: float) -> bool:
-        """It has left the table: wait until workers know and nothing is on it. False: the limit passed."""
-        deadline = time.monotonic() + limit
-        await self.shared.left()
-        while not self.ended.is_set():
-            if self.shared.board.total(self.state.row) <= 0:  # written by other processes: it can only be looked at
-                return True
-            if time.monotonic() >= deadline:
-                return False
-            await asyncio.sleep(POLL)
-        return self.ended.is_set()
-
     async def drain(self, limit: float) -> None:
         """Drain, and cut what outlasts the limit. Tunnels and event streams have `tunnel.drain`: workers cut them."""
         state, board = self.state, self.shared.board
         began = time.monotonic()
         await self.shared.left()
         count = board.total(state.row)
-        self.owner.told(state, f"{state.name} left routing, {_requests(count)} on it")
-        if await self.drained(limit):
+        self.owner.told(state, f"{state.name} left routing, {units.several(count, 'request')} on it")
+        if await self.emptied(limit):
             if count > 0 and not self.ended.is_set():
                 self.owner.told(state, f"{state.name} drained after {units.duration(time.monotonic() - began)}")
             return
         count = board.total(state.row)
         self.shared.broadcast(link.Cut(state.row, "instance-recycled"))
-        await self._emptied(1.0)  # the workers write what they still can
+        await self.emptied(1.0)  # the workers write what they still can
         cut = count - max(0, board.total(state.row))
         if cut > 0:
-            text = f"{_requests(cut)} on {state.name} outlasted the drain limit and {'was' if cut == 1 else 'were'} cut"
+            text = outlasted(state.name, cut)
             self.shared.event("drain-cut", text, state.app, state.name, count=cut)
             self.owner.told(state, text)
-        await self._emptied(min(began + self.owner.config.tunnel.drain + 1.0, self.shared.stop_by) - time.monotonic())
+        await self.emptied(min(began + self.owner.config.tunnel.drain + 1.0, self.shared.stop_by) - time.monotonic())
 
-    async def _emptied(self, limit: float) -> None:
-        """Until nothing is on it, or it ended, or the limit passed."""
+    async def emptied(self, limit: float) -> bool:
+        """Workers know that it left the table: wait until nothing is on it, or it ended. False: the limit passed."""
         deadline = time.monotonic() + limit
-        while (  # noqa: ASYNC110 - the board is memory that other processes write
-            self.shared.board.total(self.state.row) > 0 and time.monotonic() < deadline and not self.ended.is_set()
-        ):
+        while not self.ended.is_set():
+            if self.shared.board.total(self.state.row) <= 0:  # written by other processes: it can only be looked at
+                return True
+            if time.monotonic() >= deadline:
+                return False
             await asyncio.sleep(POLL)
+        return True
 
     async def check(self, tls: ssl.SSLContext | None = None, server_name: str = "") -> ProbeResult:
         """One health check of every address it has, until one accepts."""
@@ -181,8 +172,10 @@ class Runner:
         return self.state.lifecycle is lifecycle_
 
 
-def _requests(count: int) -> str:
-    return f"{count or 'no'} request{'' if count == 1 else 's'}"
+def outlasted(name: str, cut: int) -> str:
+    """Of requests that had to be cut, for events and steps."""
+    were = "was" if cut == 1 else "were"
+    return f"{units.several(cut, 'request')} on {name} outlasted the drain limit and {were} cut"
 
 
 def _end(sleeper: asyncio.Future[bool], woken: bool) -> None:

@@ -23,7 +23,7 @@ from proxy import units
 from proxy.control import foresee, given, recycling, settling
 from proxy.control.by_hand import EJECTED
 from proxy.control.foresee import Foresight
-from proxy.control.operations import Asked, Operation, Operations
+from proxy.control.operations import BY_HAND, Asked, Operation, Operations
 from proxy.control.planner import REPLACING, order
 from proxy.control.refusal import NotPossible
 from proxy.control.shared import Shared
@@ -52,7 +52,7 @@ class Mender:
     def foresee(self, act: str, app: str, instance: str = "", **fields: Any) -> Foresight:
         """The same arguments as `act`. Raises NotPossible, KeyError for an unknown app or instance."""
         pool, name, fields = self._looked_up(act, app, instance, fields)
-        _CHECKS[act](self, pool, name, Asked("by hand"), **fields)
+        _CHECKS[act](self, pool, name, Asked(BY_HAND), **fields)
         return foresee.LINES[act](pool, name, **fields)
 
     def act(self, act: str, app: str, instance: str, asked: Asked, **fields: Any) -> Operation:

@@ -12,11 +12,12 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
 from proxy.control.state import Event
 
+BY_HAND: Final = "by hand"
 KEPT: Final = 200
 MOMENT: Final = 2.0
 """Seconds for which one that has ended stays in the ledger: the store may not have it yet, who asked may not know."""
@@ -35,11 +36,12 @@ class Asked:
     collect: bool = True  # take evidence before an instance ends
     batch: float = 0.0  # share of the app's instances at once; 0.0: one at a time
 
+    way: str = ""  # how it came in: "socket, uid 0, pid 4711", "token, from 127.0.0.1"
+
     @property
     def by_a_person(self) -> bool:
         """What a person set is not undone by what a rule or a change asks for."""
-        return not self.rule and self.by not in ("config", "watch", "scale") and not self.by.startswith("rule ")
-    way: str = ""  # how it came in: "socket, uid 0, pid 4711", "token, from 127.0.0.1"
+        return self.by == BY_HAND
 
 
 @dataclass(slots=True)
@@ -195,30 +197,44 @@ class Operations:
         ended = [self._known[id] for id in self._ended]
         return {
             "next": self._next,
-            "running": [_plain(one) for one in self._known.values() if one.running],
-            "ended": [_plain(one) for one in ended if one.ended > moment],
+            "running": [plain(one) for one in self._known.values() if one.running],
+            "ended": [plain(one) for one in ended if one.ended > moment],
         }
 
     def load(self, raw: dict[str, Any]) -> None:
         """What a former control was doing. Who performs the act goes on with `running()`."""
         self._next = max(self._next, int(raw.get("next", 1)))
         for one in (*raw.get("ended", ()), *raw.get("running", ())):
-            fields = dict(one)
-            fields["asked"] = Asked(**fields["asked"])
-            fields["steps"] = [Step(**step) for step in fields["steps"]]
-            fields["targets"] = tuple(fields["targets"])
-            operation = Operation(**fields)
+            operation = read(one)
             self._known[operation.id] = operation
             if not operation.running:
-                operation.over.set()
                 self._ended.append(operation.id)
 
 
-def _plain(operation: Operation) -> dict[str, Any]:
+def plain(operation: Operation) -> dict[str, Any]:
+    """As the ledger and the store have it."""
     return {
         "id": operation.id, "act": operation.act, "app": operation.app, "instance": operation.instance,
         "asked": asdict(operation.asked), "began": operation.began,
         "state": operation.state, "ended": operation.ended, "why": operation.why,
-        "steps": [{"at": step.at, "text": step.text} for step in operation.steps], "targets": list(operation.targets),
+        "steps": [[step.at, step.text] for step in operation.steps], "targets": list(operation.targets),
         "evidence": operation.evidence, "details": operation.details, "told": operation.told,
     }  # fmt: skip
+
+
+def read(raw: dict[str, Any]) -> Operation:
+    """What `plain` wrote, here or in another version: what is not known here is left out."""
+    values = {name: value for name, value in raw.items() if name in _FIELDS}
+    values["asked"] = Asked(**{name: value for name, value in raw["asked"].items() if name in _ASKED})
+    steps = ((step["at"], step["text"]) if isinstance(step, dict) else step for step in raw["steps"])
+    values["steps"] = [Step(float(at), str(text)) for at, text in steps]
+    values["targets"] = tuple(raw.get("targets", ()))
+    operation = Operation(**values)
+    operation.told = max(operation.told, len(operation.steps))
+    if not operation.running:
+        operation.over.set()
+    return operation
+
+
+_ASKED: Final = frozenset(each.name for each in fields(Asked))
+_FIELDS: Final = frozenset(each.name for each in fields(Operation)) - {"over", "moved"}

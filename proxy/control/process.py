@@ -122,13 +122,7 @@ class ProcessRunner(Runner):
         often = state.failures >= lifecycle.FAILED_AT
         delay = lifecycle.FAILED_RETRY if often else lifecycle.delay_after_start_failure(state.failures)
         state.retry_at = now + delay
-        said = (
-            f"; its last lines: {' | '.join(_telling(lines)[-5:])}"
-            if lines
-            else "; it printed nothing"
-            if state.last_exit
-            else ""
-        )
+        said = _last_words(lines) if state.last_exit else ""
         if often:
             text = f"{state.name} {what}, again and again{said}"
             self.step(Event.ENDED_TOO_OFTEN, f"{what}{said}; tried again each {units.duration(delay)}")
@@ -261,7 +255,7 @@ class ProcessRunner(Runner):
         self._add_failure(now)
         state.trouble = state.trouble or "too-slow"
         lines = self._last_lines()
-        said = f"; its last lines: {' | '.join(_telling(lines)[-5:])}" if lines else "; it printed nothing"
+        said = _last_words(lines)
         text = f"not ready within {units.duration(self.owner.config.health.ready_within)}: {result.words}"
         text += (f"; {where}" if where else "") + said
         state.stop_reason = text
@@ -399,6 +393,10 @@ class ProcessRunner(Runner):
 
 def _fd(fd: int | None) -> int:
     return -1 if fd is None else fd
+
+
+def _last_words(lines: tuple[str, ...]) -> str:
+    return f"; its last lines: {' | '.join(_telling(lines)[-5:])}" if lines else "; it printed nothing"
 
 
 def _telling(lines: tuple[str, ...]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
+from proxy import units
 from proxy.control import recycling
 from proxy.control.operations import Operation
 from proxy.control.shared import Shared
@@ -21,7 +22,7 @@ async def routed(shared: Shared, pool: Pool, operation: Operation) -> None:
     for name in operation.targets if operation.act == "eject" else ():
         if name in pool.app.instances:
             count = shared.board.total(pool.app.instances[name].row)
-            said = f"{name} left routing, {count or 'no'} request{'' if count == 1 else 's'} on it"
+            said = f"{name} left routing, {units.several(count, 'request')} on it"
             shared.operations.step(operation, said)
     shared.operations.done(operation)
 

@@ -103,11 +103,7 @@ def test_a_recycle_takes_requests_stacks_processes_and_output_first(triage: Call
 
 @pytest.mark.slow
 def test_a_collector_that_hangs_costs_itself_and_some_seconds(triage: Callable[..., Triage]) -> None:
-    one = triage(app())
-    (name,) = one.ready(1)
-    log = Path(one.instances()[name]["log_paths"][0])
-    log.unlink(missing_ok=True)
-    os.mkfifo(log)  # who opens it to read waits for a writer that never comes
+    one, name = with_a_log_that_hangs(triage)
     done = recycled(one, name)
     (folder,) = folders(one)
     assert done["evidence"].startswith(f"3 of 4 artifacts in diagnostics/{folder.name}: log tail hung (killed after")
@@ -117,13 +113,19 @@ def test_a_collector_that_hangs_costs_itself_and_some_seconds(triage: Callable[.
     assert one.get("/")[0] == 200
 
 
-@pytest.mark.slow
-def test_a_session_that_hangs_as_a_whole_is_killed(triage: Callable[..., Triage]) -> None:
+def with_a_log_that_hangs(triage: Callable[..., Triage]) -> tuple[Triage, str]:
+    """And the name of its instance: who opens the log to read it waits for a writer that never comes."""
     one = triage(app())
     (name,) = one.ready(1)
     log = Path(one.instances()[name]["log_paths"][0])
     log.unlink(missing_ok=True)
     os.mkfifo(log)
+    return one, name
+
+
+@pytest.mark.slow
+def test_a_session_that_hangs_as_a_whole_is_killed(triage: Callable[..., Triage]) -> None:
+    one, name = with_a_log_that_hangs(triage)
     id = one.ask("act", act="recycle", app="web", instance=name)["id"]
     until(lambda: folders(one) and (folders(one)[0] / "outcome.json").exists(), "it has begun")
     for pid in of(one):
@@ -135,11 +137,7 @@ def test_a_session_that_hangs_as_a_whole_is_killed(triage: Callable[..., Triage]
 
 @pytest.mark.slow
 def test_a_control_that_dies_meanwhile_leaves_no_session(triage: Callable[..., Triage]) -> None:
-    one = triage(app())
-    (name,) = one.ready(1)
-    log = Path(one.instances()[name]["log_paths"][0])
-    log.unlink(missing_ok=True)
-    os.mkfifo(log)
+    one, name = with_a_log_that_hangs(triage)
     id = one.ask("act", act="recycle", app="web", instance=name)["id"]
     (before, *_) = until(lambda: of(one), "it runs")
     os.kill(one.state()["pid"], signal.SIGKILL)
