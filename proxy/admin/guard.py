@@ -3,7 +3,7 @@
 Over the Unix socket the kernel says who it is: the owner of data_dir, root, and the group `triage` need no token.
 Over TCP anybody of this machine may connect, and a browser will carry anybody's page here, so besides the token:
 Host must name this machine or admin.url (against DNS rebinding), Origin must be this very address, and content
-must be JSON, which a foreign page cannot send unasked.
+must be JSON, which a foreign page cannot send unasked. A browser that has logged in (logins.py) shows its cookie.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from proxy.admin.errors import ApiProblem
+from proxy.admin.logins import Logins
 
 TOKEN_FILE: Final = "admin.token"
 GROUP: Final = "triage"
@@ -52,20 +53,17 @@ def token(data_dir: Path) -> str:
 class Guard:
     """Checks one call. `urls` are admin.listen and admin.url, whose hosts are ours."""
 
-    def __init__(self, token: str, urls: list[str], owner: int) -> None:
+    def __init__(self, token: str, logins: Logins, urls: list[str], owner: int) -> None:
         self._token = token.encode()
+        self._logins = logins
         self._hosts = {host for url in urls if (host := urlsplit(url).hostname)}
         self._owner = owner
 
     def check(self, request: web.Request, *, open: bool) -> str:
         """How the call came in, in words. Raises ApiProblem. `open`: no token is needed."""
-        sock: socket.socket | None = None
-        if request.transport is not None:
-            sock = request.transport.get_extra_info("socket")
-        local = sock is not None and sock.family == socket.AF_UNIX
-        if not local:
-            self._host(request, sock)
-        self._origin(request)
+        sock, local = self._came_in(request)
+        if not _is_login(request):
+            self._origin(request)
         peer = _peer(sock, local)
         if open or (local and sock is not None and self._trusted(sock)):
             return peer
@@ -74,6 +72,8 @@ class Guard:
         value = value.strip()
         if scheme.lower() == "bearer" and hmac.compare_digest(value.encode("utf-8", "surrogateescape"), self._token):
             return f"token, {peer}"
+        if not given and self._logged_in(request):
+            return f"login, {peer}"
         raise ApiProblem(
             401,
             "no-token",
@@ -82,6 +82,26 @@ class Guard:
             f"It is in {TOKEN_FILE} in the data folder; the Unix socket needs none for its owner.",
             headers={"WWW-Authenticate": 'Bearer realm="triage"'},
         )
+
+    def page(self, request: web.Request) -> None:
+        """Checks a call of one of the dashboard's files, which pages of other places may link to. Raises ApiProblem."""
+        self._came_in(request)
+
+    def _came_in(self, request: web.Request) -> tuple[socket.socket | None, bool]:
+        """On which socket, and whether it is the Unix socket."""
+        sock: socket.socket | None = None
+        if request.transport is not None:
+            sock = request.transport.get_extra_info("socket")
+        local = sock is not None and sock.family == socket.AF_UNIX
+        if not local:
+            self._host(request, sock)
+        return sock, local
+
+    def _logged_in(self, request: web.Request) -> bool:
+        """By cookie. What changes something must say where it comes from, as every browser does (against CSRF)."""
+        if self._logins.known(request.cookies.get(self._logins.cookie, "")) is None:
+            return False
+        return request.method in ("GET", "HEAD") or "Origin" in request.headers
 
     def _host(self, request: web.Request, sock: socket.socket | None) -> None:
         """A name that an attacker can make resolve to this machine is refused; an address cannot be made so."""
@@ -128,6 +148,11 @@ class Guard:
         except KeyError:
             return False
         return gid == wanted or wanted in _groups(pid, uid)
+
+
+def _is_login(request: web.Request) -> bool:
+    """A link that logs in once may be clicked anywhere: its code is the proof."""
+    return request.method == "GET" and request.path == "/login"
 
 
 def _peer(sock: socket.socket | None, local: bool) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
+from proxy.admin.logins import Logins
 from proxy.admin.routing import Route
 
 if TYPE_CHECKING:
@@ -16,9 +17,10 @@ GATEWAY: Final[web.AppKey[Gateway]] = web.AppKey("gateway")
 TABLE: Final[web.AppKey[tuple[Route, ...]]] = web.AppKey("table")
 LISTENING: Final[web.AppKey[list[str]]] = web.AppKey("listening")
 """Where the admin API itself listens."""
+LOGINS: Final[web.AppKey[Logins]] = web.AppKey("logins")
 Calls = dict["asyncio.Task[Any] | None", web.Request]
 FOLLOWING: Final[web.AppKey[Calls]] = web.AppKey("following")
-"""Calls that follow events."""
+"""Calls that follow a stream."""
 REPLAYING: Final[web.AppKey[asyncio.Lock]] = web.AppKey("replaying")
 """Held by the one replay that runs."""
 WAITING: Final[web.AppKey[Calls]] = web.AppKey("waiting")

@@ -58,10 +58,7 @@ def _operation(route: Route) -> dict[str, Any]:
             for name, text in route.params.items()
         ],
         "responses": {
-            str(route.status): {
-                "description": route.summary,
-                "content": {route.content: {"schema": _schema(route.example), "example": route.example}},
-            },
+            str(route.status): {"description": route.summary, **_content(route)},
             "default": {
                 "description": "What was wrong",
                 "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
@@ -77,6 +74,12 @@ def _operation(route: Route) -> dict[str, Any]:
             found["responses"]["200"] = {"description": "With `preview`: what would happen", "content": content}
         found["requestBody"] = {"content": {"application/json": {"schema": schema}}}
     return found
+
+
+def _content(route: Route) -> dict[str, Any]:
+    if route.example is None:
+        return {}
+    return {"content": {route.content: {"schema": _schema(route.example), "example": route.example}}}
 
 
 def _schema(example: Any) -> dict[str, Any]:

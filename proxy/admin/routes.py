@@ -19,7 +19,7 @@ import proxy.admin.events as e
 import proxy.admin.handlers as h
 import proxy.admin.operations as p
 import proxy.admin.overview as o
-from proxy.admin import acts, autoheal
+from proxy.admin import acts, autoheal, login
 from proxy.admin.examples import (
     APP,
     APP_WHY,
@@ -68,6 +68,20 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "GET", "/metrics", o.exposition, "For Prometheus. Needs the token unless admin.metrics is true.",
         "# HELP triage_requests_total …", content="text/plain",
+    ),
+    Route(
+        "POST", "/login", login.login, "Log a browser in with the token: 204 and a cookie for 12 hours.", None,
+        body={"token": Field("the admin token")}, status=204, open=True,
+    ),
+    Route(
+        "GET", "/login", login.follow, "Where a link of login-links leads: to its page, with a cookie.", None,
+        params={"code": "of the link; it works once"}, status=303, open=True, content="text/html",
+    ),
+    Route("POST", "/logout", login.logout, "End the browser's login.", None, status=204, open=True),
+    Route(
+        "POST", "/api/v1/login-links", login.link, "An address that logs a browser in, once, within a minute.",
+        {"url": "http://127.0.0.1:9900/login?code=…", "expires_s": 60.0},
+        body={"to": Field("where it leads; default: #/", "text")},
     ),
     Route(
         "GET", "/api/v1/status", o.status, "The whole gateway, the verdict first.",

@@ -18,9 +18,11 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from proxy import __version__
-from proxy.admin import guard, query
+from proxy.admin import guard, query, streams
 from proxy.admin.errors import ApiProblem
-from proxy.admin.keys import FOLLOWING, GATEWAY, LISTENING, REPLAYING, TABLE, WAITING
+from proxy.admin.keys import FOLLOWING, GATEWAY, LISTENING, LOGINS, REPLAYING, TABLE, WAITING
+from proxy.admin.logins import Logins
+from proxy.admin.pages import Pages
 from proxy.admin.routes import ROUTES
 
 if TYPE_CHECKING:
@@ -32,15 +34,15 @@ _HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
-    "Server": f"triage/{__version__}",
 }
 
 
 async def start(gateway: Gateway, sockets: Sequence[socket.socket]) -> web.AppRunner:
     """Serve on listening sockets, TCP or Unix. `await runner.cleanup()` ends it."""
     token = await asyncio.to_thread(guard.token, Path(gateway.data_dir))
+    logins = await asyncio.to_thread(Logins, Path(gateway.data_dir), token)
     runner = web.AppRunner(
-        application(gateway, token, [url_of(sock) for sock in sockets]),
+        application(gateway, token, logins, [url_of(sock) for sock in sockets]),
         access_log=None,
         handle_signals=False,
         max_line_size=16384,
@@ -63,10 +65,11 @@ def url_of(sock: socket.socket) -> str:
     return f"http://{host}:{name[1]}"
 
 
-def application(gateway: Gateway, token: str, listening: list[str]) -> web.Application:
-    """The routes of the table, behind the checks."""
+def application(gateway: Gateway, token: str, logins: Logins, listening: list[str]) -> web.Application:
+    """The routes of the table and the dashboard's files, behind the checks."""
     urls = [*listening, *([gateway.config.admin.url] if gateway.config.admin.url else [])]
-    checks = guard.Guard(token, urls, os.geteuid())
+    checks = guard.Guard(token, logins, urls, os.geteuid())
+    pages = Pages()
     by_handler = {(route.method, route.path): route for route in ROUTES}
 
     @web.middleware
@@ -99,6 +102,9 @@ def application(gateway: Gateway, token: str, listening: list[str]) -> web.Appli
         path = resource.canonical if resource is not None else ""
         method = "GET" if request.method == "HEAD" else request.method
         route = by_handler.get((method, path))
+        if route is None and method == "GET" and request.path in pages:
+            checks.page(request)
+            return pages.answer(request)
         is_open = route is not None and (route.open or (route.path == "/metrics" and gateway.config.admin.metrics))
         request["way"] = checks.check(request, open=is_open)
         if route is None:
@@ -112,6 +118,7 @@ def application(gateway: Gateway, token: str, listening: list[str]) -> web.Appli
     app[GATEWAY] = gateway
     app[TABLE] = ROUTES
     app[LISTENING] = listening
+    app[LOGINS] = logins
     app[WAITING] = {}
     app[FOLLOWING] = {}
     app[REPLAYING] = asyncio.Lock()
@@ -128,13 +135,15 @@ def application(gateway: Gateway, token: str, listening: list[str]) -> web.Appli
 async def _protect(request: web.Request, answer: web.StreamResponse) -> None:
     for name, value in _HEADERS.items():
         answer.headers.setdefault(name, value)
+    answer.headers["Server"] = f"triage/{__version__}"
 
 
 async def _let_go(app: web.Application) -> None:
     """Calls that wait for news are cut: who made them asks the next control, and goes on where it was."""
-    for task in [*app[WAITING], *app[FOLLOWING]]:
+    for task in app[WAITING]:
         if task is not None:
             task.cancel()
+    streams.cut(app)
 
 
 def _no_route(request: web.Request, path: str) -> ApiProblem:

@@ -63,6 +63,13 @@ async def follow(request: web.Request, work: Callable[[Write], Awaitable[None]])
     return response
 
 
+def cut(app: web.Application) -> None:
+    """End all streams: who may still follow comes back at once, and goes on where it was."""
+    for task in app[FOLLOWING]:
+        if task is not None:
+            task.cancel()
+
+
 def last_id(request: web.Request, what: str) -> int | None:
     """The number in Last-Event-ID; None: there is none. `what` it is the number of."""
     text = request.headers.get("Last-Event-ID", "")
