@@ -137,6 +137,12 @@ class Watch:
         return int(statistics.median(sizes[fifth : 2 * fifth] or sizes)), int(statistics.median(sizes[-fifth:]))
 
 
+    def tenths(self) -> list[int]:
+        """Bytes at the beginning and after each tenth of the time watched: whether it levels off."""
+        sizes = [size for _, size in self.samples]
+        return [sizes[round(tenth / 10 * (len(sizes) - 1))] for tenth in range(11)]
+
+
 def flat(before: int, after: int) -> bool:
     """Whether memory stood still: at most 5 % and 2 MiB more. An allocator's slack is no leak."""
     return after <= before * 1.05 + 2 * 2**20
