@@ -68,7 +68,8 @@ def main() -> int:
             early, late = watch.growth()
             share = sum(shares[pid] for pid in pids.get(role, list(shares)))
             report.rows.append([role, f"{share:.1%}", mib(early), mib(late)])
-            report.notes.append(f"Memory of {role} after each tenth of the time: {', '.join(map(mib, watch.tenths()))}.")
+            tenths = ", ".join(map(mib, watch.tenths()))
+            report.notes.append(f"Memory of {role} after each tenth of the time: {tenths}.")
             report.check(f"{role}: memory flat", f"{mib(early)} → {mib(late)}", "+5 % + 2 MiB", flat(early, late))
         report.check("control's share of a core", f"{shares[control]:.1%}", f"≤ {SHARE:.0%}", shares[control] <= SHARE)
         rate = (
