@@ -44,6 +44,10 @@ docs: $(VENV)/.run
 	mv docs/faults.md.new docs/faults.md
 	$(BIN)/python -m proxy.control.autoheal.docs > docs/mending.md.new
 	mv docs/mending.md.new docs/mending.md
+	$(BIN)/python -m proxy.control.metrics.docs > docs/metrics.md.new
+	mv docs/metrics.md.new docs/metrics.md
+	$(BIN)/python -m proxy.control.incidents.docs > docs/observing.md.new
+	mv docs/observing.md.new docs/observing.md
 
 # Also clears var/, where config.toml keeps its state: logs, the admin token.
 clean:

@@ -1,6 +1,6 @@
 """How large the store grows: a day of total outage, and 100 instances for 90 days.
 
-`python -m loadtests.store_size [--hours 24] [--workers 2] [--lost 0.2] [--instances 100] [--only outage,tiers] [--keep DIR]`
+`python -m loadtests.store_size [--hours 24] [--workers 2] [--lost 0.2] [--instances 100] [--only outage,tiers]`
 
 The outage: every request of one app fails, more of them than are kept. What a worker hands on of 5,000 faults a second
 is what `recorder.Kept` lets through; all of that goes through the real RecordStore into the real writer, whose clock is
@@ -29,9 +29,8 @@ from typing import Any, Final
 
 from proxy.control.records import RecordStore
 from proxy.control.state import Events
-from proxy.control.store import Point, Store, file, tables, writer
+from proxy.control.store import Point, Store, file, requests, tables, writer
 from proxy.control.store.points import STEPS, encode
-from proxy.control.store.requests import Numbered
 from proxy.control.store.retention import POINTS_AGE, Limits
 from proxy.control.store.sample import Deltas
 from proxy.dataplane.recorder import KEPT_PER_SECOND
@@ -43,6 +42,8 @@ OUTAGE_LIMIT: Final = 50_000_000
 TIERS_LIMIT: Final = 1_000_000_000
 QUERY_LIMIT: Final = 0.1
 FAULTS: Final = (("connect-refused", 0.6), ("instance-exited", 0.2), ("head-timeout", 0.15), ("all-unready", 0.05))
+POINTS: Final = ("*", "web-1", "web-2", "web-3", "web-4")
+RATE: Final = 5000  # faults a second
 APPS: Final = 5  # that the instances of the tiers belong to
 
 
@@ -88,11 +89,11 @@ def outage(folder: Path, told: argparse.Namespace) -> bool:
     )  # fmt: skip
     write.start()
     records = RecordStore()
-    records.keep = lambda number, record: _put(write, "requests", Numbered(number, record))
+    records.keep = lambda number, record: _put(write, "requests", requests.Numbered(number, record))
     rng = random.Random(7)
     source = storm(rng, told.lost)
     largest = written = 0
-    points = [encode(point(rng, 12_500, 10.0, 60)) for _ in range(50)]
+    points = [[encode(one) for one in failing(rng, source)] for _ in range(50)]
     for step in range(int(told.hours * 360)):
         for second in range(10):
             at = now[0] + second
@@ -103,7 +104,8 @@ def outage(folder: Path, told: argparse.Namespace) -> bool:
                 written += 1
                 records.add(record, at)
         now[0] += 10.0
-        _put(write, "points", [("web", name, int(now[0]), rng.choice(points)) for name in ("*", *map(str, range(4)))])
+        bodies = rng.choice(points)
+        _put(write, "points", [("web", name, int(now[0]), body) for name, body in zip(POINTS, bodies, strict=True)])
         if not write.flush(60.0):
             raise SystemExit(f"the writer does not keep up: {write.error}")
         largest = max(largest, file.size(folder / "store.db"))
@@ -113,12 +115,15 @@ def outage(folder: Path, told: argparse.Namespace) -> bool:
                 say(f"outage, {hours:2d} h: {largest / 1e6:6.1f} MB at most, {records.kept:,} kept of {records.seen:,}")
     write.close(30.0)
     with closing(file.connect(folder / "store.db")) as connection:
-        left = connection.execute("SELECT count(*), sum(lost), count(DISTINCT fault) FROM requests").fetchone()
-        old = connection.execute("SELECT count(*) FROM requests WHERE at < ?", (now[0] - 3660,)).fetchone()[0]
-    say(
-        f"outage: {left[0]:,} rows left ({left[1] or 0:,} that lost a request, {left[2]} faults), {old:,} of them "
-        f"older than an hour; {sum(write.dropped.values())} dropped; it took {time.monotonic() - began:.0f} s"
-    )
+        left = {
+            table: connection.execute(f"SELECT count(*), sum(lost), count(DISTINCT fault) FROM {table}").fetchone()
+            for table in requests.TABLES
+        }
+        points = connection.execute(f"SELECT count(*), sum(length(body)) FROM points_{STEPS[0]}").fetchone()
+    for table, (count, lost, faults) in left.items():
+        say(f"outage: {table} has {count:,} rows, {lost or 0:,} of them lost a request, {faults} faults")
+    say(f"outage: {points[0]:,} points of {STEPS[0]} s have {points[1] / 1e6:.1f} MB of it")
+    say(f"outage: {sum(write.dropped.values())} dropped; it took {time.monotonic() - began:.0f} s")
     for line in trouble:
         say(f"outage: {line}")
     return verdict("outage", largest, OUTAGE_LIMIT) and not trouble and not sum(write.dropped.values())
@@ -151,7 +156,8 @@ def storm(rng: random.Random, lost: float) -> Iterator[Record]:
             instance = "" if fault == "all-unready" else f"web-{rng.randrange(4) + 1}"
             detail = "connection refused by 127.0.0.1:41234" if fault == "connect-refused" else ""
             sent = rng.randrange(200, 4000) if fault in ("instance-exited", "head-timeout") else 0
-            tried = [] if post or not instance else [Attempt(f"web-{rng.randrange(4) + 1}", fault, detail, wait_us=total)]
+            again = not post and instance
+            tried = [Attempt(f"web-{rng.randrange(4) + 1}", fault, detail, wait_us=total)] if again else []
             yield Record(
                 "", 0.0, rng.randrange(2), "web", instance, f"10.{rng.randrange(9)}.{rng.randrange(256)}.7",
                 "POST" if post else "GET", "shop.example.com", f"/api/orders/{rng.randrange(10**7)}?page=2&sort=date",
@@ -162,6 +168,29 @@ def storm(rng: random.Random, lost: float) -> Iterator[Record]:
                 client_request_id=f"{rng.getrandbits(64):016x}" if rng.random() < 0.1 else "",
                 attempts=[*tried, Attempt(instance, fault, detail, sent=sent)] if instance else None,
             )  # fmt: skip
+
+
+def failing(rng: random.Random, source: Iterator[Record]) -> list[Point]:
+    """The app and its instances in ten seconds of the storm; each record stands for several."""
+    found = [point(rng, 0, 10.0, 30) for _ in POINTS]
+    for each in found:
+        each.classes = [0] * 6
+    drawn = 2000
+    weight = RATE * 10 // drawn
+    for _ in range(drawn):
+        record = next(source)
+        for each in (found[0], found[POINTS.index(record.instance)] if record.instance else None):
+            if each is None:
+                continue
+            each.requests += weight
+            each.classes[record.status // 100 - 1] += weight
+            each.faults[record.fault] = each.faults.get(record.fault, 0) + weight
+            each.total_sum += weight * record.total_us / 1e6
+            histogram.merge(each.total, {histogram.bucket(record.total_us / 1e6): weight})
+            if record.wait_us is not None:
+                each.wait_sum += weight * record.wait_us / 1e6
+                histogram.merge(each.wait, {histogram.bucket(record.wait_us / 1e6): weight})
+    return found
 
 
 # --- 100 instances for 90 days -----------------------------------------------------------------------
@@ -184,9 +213,10 @@ def tiers(folder: Path, told: argparse.Namespace) -> bool:
             # As they come: each time all series. In parts of a minute's commits, which are of one batch each.
             for at in range(0, len(times), 60):
                 connection.execute("BEGIN IMMEDIATE")
+                part = ((each + 1, when) for when in times[at : at + 60] for each in range(len(series)))
                 connection.executemany(
                     f"INSERT INTO points_{step} (series, at, body) VALUES (?, ?, ?)",
-                    ((each, when, rng.choice(pool)) for when in times[at : at + 60] for each in range(1, len(series) + 1)),
+                    ((each, when, rng.choice(pool)) for each, when in part),
                 )
                 connection.execute("COMMIT")
             count = len(times) * len(series)
@@ -200,18 +230,20 @@ def tiers(folder: Path, told: argparse.Namespace) -> bool:
         connection.execute("INSERT INTO rolled VALUES (60, ?), (3600, ?)", (now, now))
     size = file.size(path)
     say(f"tiers: {total:,} rows of {told.instances} instances and {APPS} apps, in {time.monotonic() - began:.0f} s")
-    took = asyncio.run(week(folder, now))
-    say(f"tiers: a week of one app: {took * 1000:.0f} ms (median of 9); limit {QUERY_LIMIT * 1000:.0f} ms")
+    took = asyncio.run(week(folder, now, 3600))
+    say(f"tiers: a week of one app, by the hour: {took * 1000:.0f} ms (median of 9); limit {QUERY_LIMIT * 1000:.0f} ms")
+    finer = asyncio.run(week(folder, now, 60))
+    say(f"tiers: a week of one app, by the minute: {finer * 1000:.0f} ms (10,080 points, for comparison)")
     return verdict("tiers", size, TIERS_LIMIT) and took <= QUERY_LIMIT
 
 
-async def week(folder: Path, now: int) -> float:
+async def week(folder: Path, now: int, step: int) -> float:
     """Seconds that such a question takes, the median."""
     store = Store(folder, Events(), lambda *said, **more: None, Limits(1 << 40))
     took = []
     for _ in range(9):
         began = time.perf_counter()
-        found = await store.points("app1", since=now - 7 * 86400 + 60)
+        found = await store.points("app1", since=now - 7 * 86400, step=step)
         took.append(time.perf_counter() - began)
         if len(found) < 100:
             raise SystemExit(f"{len(found)} points only")
@@ -219,20 +251,31 @@ async def week(folder: Path, now: int) -> float:
     return statistics.median(took)
 
 
-def point(rng: random.Random, requests: int, seconds: float, pids: int) -> Point:
-    """What `requests` of some 40 ms leave in an interval."""
-    total: dict[int, int] = {}
-    for _ in range(min(requests, 3000)):
-        histogram.merge(total, {histogram.bucket(rng.lognormvariate(-3.2, 0.8)): max(1, requests // 3000)})
+def point(rng: random.Random, count: int, seconds: float, pids: int) -> Point:
+    """What so many requests of some 40 ms leave in an interval."""
+    total, wait = histogram_of(rng, count, -3.2, 0.8), histogram_of(rng, count, -3.25, 0.82)
     faults = {"connect-refused": rng.randrange(9), "head-timeout": rng.randrange(3)} if rng.random() < 0.1 else {}
+    some = rng.random
     return Point(
-        seconds=seconds, requests=requests, classes=[0, requests - 9, 3, 4, 2, 0], faults=faults, total=total,
-        total_sum=requests * 0.0432198, wait=dict(total), wait_sum=requests * 0.0411, own_sum=requests * 0.00021,
-        bytes_in=requests * 811, bytes_out=requests * 20_111, connects=17, retries=2, inflight=rng.randrange(40),
-        slots=100, memory=rng.randrange(1 << 28), memory_max=rng.randrange(1 << 28), memory_limit=1 << 29,
-        cpu=round(rng.random(), 4), cpu_limit=1.0, threads=pids, processes=3, descriptors=80, descriptor_limit=1024,
-        age=round(rng.random() * 1e5, 1), lifecycle="ready", admission="admitting", files="", config="a1b2c3d4",
+        seconds=seconds, requests=count, classes=[0, count - 9, 3, 4, 2, 0], faults=faults, total=total,
+        total_sum=count * (0.04 + 0.01 * some()), wait=wait, wait_sum=count * (0.04 + 0.01 * some()),
+        own_sum=count * 0.0004 * some(), bytes_in=int(count * 900 * some()), bytes_out=int(count * 40_000 * some()),
+        connects=rng.randrange(200), retries=rng.randrange(3), inflight=rng.randrange(40), slots=100,
+        memory=rng.randrange(1 << 28), memory_max=rng.randrange(1 << 28), memory_limit=1 << 29, cpu=round(some(), 4),
+        cpu_limit=1.0, threads=pids, processes=3, descriptors=rng.randrange(200), descriptor_limit=1024,
+        memory_mean=rng.randrange(1 << 28), private=rng.randrange(1 << 28), io_read=rng.randrange(1 << 20),
+        io_write=rng.randrange(1 << 20), connections=rng.randrange(90), cpu_ms=rng.randrange(10_000),
+        inflight_mean=round(some() * 40, 4), uptime=round(some() * 1e5, 1), age=round(some() * 1e5, 1),
+        lifecycle="ready", admission="admitting", config="a1b2c3d4",
     )  # fmt: skip
+
+
+def histogram_of(rng: random.Random, count: int, mu: float, sigma: float) -> dict[int, int]:
+    """Of log-normal times; above 3,000 requests each drawn one stands for several."""
+    found: dict[int, int] = {}
+    for _ in range(min(count, 3000)):
+        histogram.merge(found, {histogram.bucket(rng.lognormvariate(mu, sigma)): max(1, count // 3000)})
+    return found
 
 
 def verdict(what: str, size: int, limit: int) -> bool:

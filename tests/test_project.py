@@ -233,6 +233,8 @@ MADE = {
     "docs/configuration.md": "proxy.config.docs",
     "docs/faults.md": "proxy.faults",
     "docs/mending.md": "proxy.control.autoheal.docs",
+    "docs/metrics.md": "proxy.control.metrics.docs",
+    "docs/observing.md": "proxy.control.incidents.docs",
 }
 
 

@@ -1,7 +1,7 @@
 """Acts on apps and instances: what was asked, checked, then begun by the mender, or only foreseen.
 
 Always true:
-  - an act is begun in one place, `_act`; it answers 202 with the operation, which is followed at operations/{id};
+  - an act is begun in one place, `act`; it answers 202 with the operation, which is followed at operations/{id};
   - `preview` does nothing and answers what the act would do;
   - who asked and by which way is in the operation, and so in each event that follows from it.
 """
@@ -32,16 +32,16 @@ def asked(request: web.Request) -> Asked:
     return Asked(by=BY_HAND, reason=body.get("reason", ""), collect=body.get("collect", True), way=request["way"])
 
 
-def of_app(act: str) -> Handler:
+def of_app(name: str) -> Handler:
     async def handler(request: web.Request) -> web.StreamResponse:
-        return _act(request, act, the_app(request).name, "", _lasting(request))
+        return act(request, name, the_app(request).name, "", _lasting(request))
 
     return handler
 
 
-def of_instance(act: str) -> Handler:
+def of_instance(name: str) -> Handler:
     async def handler(request: web.Request) -> web.StreamResponse:
-        return _act(request, act, *_present(request), {})
+        return act(request, name, *_present(request), {})
 
     return handler
 
@@ -65,7 +65,7 @@ def _present(request: web.Request) -> tuple[str, str]:
 async def eject(request: web.Request) -> web.StreamResponse:
     body = request["body"]
     fields = {**_lasting(request), "force": body.get("force", False)}
-    return _act(request, "eject", *_present(request), fields)
+    return act(request, "eject", *_present(request), fields)
 
 
 async def scale(request: web.Request) -> web.StreamResponse:
@@ -78,7 +78,7 @@ async def scale(request: web.Request) -> web.StreamResponse:
         )  # fmt: skip
     if fields.get("auto") and "instances" in fields:
         raise ApiProblem(400, "contradiction", "Either instances or auto", "Both were given.")
-    return _act(request, "scale", the_app(request).name, "", {**fields, **_lasting(request)})
+    return act(request, "scale", the_app(request).name, "", {**fields, **_lasting(request)})
 
 
 async def autoheal(request: web.Request) -> web.StreamResponse:
@@ -88,10 +88,11 @@ async def autoheal(request: web.Request) -> web.StreamResponse:
     if body["enabled"] and "for" in body:
         raise ApiProblem(400, "contradiction", "`for` goes with off", "Autoheal is on until it is switched off.")
     fields = {"enabled": body["enabled"], **_lasting(request)}
-    return _act(request, "autoheal", the_app(request).name, "", fields)
+    return act(request, "autoheal", the_app(request).name, "", fields)
 
 
-def _act(request: web.Request, act: str, app: str, instance: str, fields: dict[str, Any]) -> web.Response:
+def act(request: web.Request, act: str, app: str, instance: str, fields: dict[str, Any]) -> web.Response:
+    """Begin it, or answer what it would do."""
     gateway = request.app[GATEWAY]
     if gateway.stopping:
         raise ApiProblem(409, "stopping", "Triage stops", "It finishes what runs and begins nothing new.")

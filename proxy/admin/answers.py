@@ -5,10 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from proxy.admin import facts, views
+from proxy import units
+from proxy.admin import facts, kept, views
+from proxy.admin.common import not_readable
 from proxy.admin.errors import ApiProblem
+from proxy.control.incidents.incident import Subject
 from proxy.control.records import IdParts, decode_id
 from proxy.control.state import AppState
+from proxy.control.store import NotReadable
+from proxy.diagnostics.text import stamp
 from proxy.diagnostics.why import explain
 from proxy.link.messages import Record
 
@@ -29,15 +34,17 @@ class NotKept(NamedTuple):
 async def one(gateway: Gateway, text: str, *, latest: bool = False) -> Record | NotKept:
     """The request that is meant: ApiProblem for none and for several."""
     if latest and text == "latest":
-        return _latest(gateway)
+        return await _latest(gateway)
     text = text.strip()
     if len(text) < SHORTEST:
         raise ApiProblem(
             400, "too-short", f"{text!r} is too short for an id", f"At least {SHORTEST} characters are needed."
         )
-    found = gateway.records.find(text) or gateway.records.find(text.lower())
-    if not found:
-        found = await gateway.find(text) or (await gateway.find(text.lower()) if text != text.lower() else [])
+    found: list[Record] = []
+    for each in dict.fromkeys((text, text.lower())):
+        found = found or await kept.find(gateway, each)
+    for each in dict.fromkeys((text, text.lower())):
+        found = found or await gateway.find(each)
     ids = list(dict.fromkeys(record.id for record in found))
     if len(ids) == 1:
         return found[0]
@@ -61,14 +68,16 @@ async def one(gateway: Gateway, text: str, *, latest: bool = False) -> Record | 
     )  # fmt: skip
 
 
-def _latest(gateway: Gateway) -> Record:
-    """The newest that ended in a 5xx or a fault that is not the client's."""
-    for _, record in gateway.records.newest_first():
-        if record.status >= 500 or (record.fault and not 400 <= record.status < 500):
-            return record
+async def _latest(gateway: Gateway) -> Record:
+    try:
+        found = await kept.latest(gateway)
+    except NotReadable as error:
+        raise not_readable(error) from None
+    if found is not None:
+        return found
     raise ApiProblem(
         404, "nothing-failed", "No failed request is kept",
-        f"None has failed since control began, at {views.iso(gateway.started_at)}.",
+        f"None has failed in the last {units.duration(gateway.config.keep.requests)}, as far as is known.",
         "triage why APP says how an app is; triage why ID takes any request's id.",
     )  # fmt: skip
 
@@ -76,7 +85,7 @@ def _latest(gateway: Gateway) -> Record:
 async def why_request(gateway: Gateway, look: views.Look, found: Record | NotKept) -> dict[str, Any]:
     """The whole answer, as JSON."""
     if isinstance(found, NotKept):
-        return explain(facts.of_unkept(gateway, look, found.id, found.parts)).json()
+        return explain(await facts.of_unkept(gateway, look, found.id, found.parts)).json()
     gathered = await facts.of_request(gateway, look, found)
     answer = await asyncio.to_thread(lambda: explain(gathered).json())
     return {**answer, "request": views.record(found)}
@@ -84,4 +93,13 @@ async def why_request(gateway: Gateway, look: views.Look, found: Record | NotKep
 
 async def why_app(gateway: Gateway, look: views.Look, state: AppState) -> dict[str, Any]:
     gathered = await facts.of_app(gateway, look, state)
-    return await asyncio.to_thread(lambda: explain(gathered).json())
+    incident = gateway.incidents.open.get(Subject("app", state.name))
+    found = await asyncio.to_thread(explain, gathered)
+    if incident is not None:
+        if not incident.signals:
+            found.now.append(f"{incident.id} is not over yet: that takes half a minute without a sign of it.")
+        elif found.cause == ["NOT KNOWN beyond that."]:
+            found.certainty = incident.certainty
+            found.cause = [f"{incident.certainty.capitalize()}: triage why {incident.id} says what it rests on."]
+        found.evidence.insert(0, f"incident    {incident.id} since {stamp(incident.began)}: triage why {incident.id}")
+    return await asyncio.to_thread(found.json)

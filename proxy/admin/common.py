@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from proxy.admin import mending, views
+from proxy.admin import mending, verdict, views
 from proxy.admin.errors import ApiProblem, dumps
 from proxy.admin.keys import GATEWAY
+from proxy.admin.times import iso
+from proxy.control.by_hand import MUTED
+from proxy.control.incidents.engine import GATEWAY as GATEWAY_ITSELF
+from proxy.control.incidents.engine import HOST
 from proxy.control.state import AppState, InstanceState
 from proxy.control.store import NotReadable
 
@@ -31,7 +37,20 @@ def items(values: list[Any], following: int | None = None) -> web.Response:
 async def look(gateway: Gateway) -> views.Look:
     """All sums of this moment."""
     sums = await asyncio.to_thread(gateway.counters.snapshot().summaries)
-    return views.Look(gateway.counters, gateway.board, sums, gateway.operations.running())
+    return views.Look(gateway.counters, gateway.board, sums, gateway.operations.running(), gateway.incidents.open)
+
+
+def whole_verdict(gateway: Gateway, apps: Sequence[tuple[str, verdict.Verdict]]) -> verdict.Verdict:
+    """Of everything: the apps', Triage's own, and not better than what open incidents of gateway and host still see."""
+    numbers = {subject.app: one.number for subject, one in gateway.incidents.open.items()}
+    known = sorted(apps, key=lambda one: numbers.get(one[0], sys.maxsize))  # what is_it names comes first
+    whole = verdict.of_gateway(known, gateway.stopping)
+    own = gateway.verdict()
+    if own.state == "down" and whole.state != "down":
+        whole = verdict.Verdict("down", f"Triage is down: {'; '.join(own.lines[:2])}")
+    for subject in (GATEWAY_ITSELF, HOST):
+        whole = verdict.beside(whole, gateway.incidents.open.get(subject))
+    return whole
 
 
 async def all_instances(seen: views.Look, state: AppState) -> list[dict[str, Any]]:
@@ -50,6 +69,7 @@ async def whole_app(gateway: Gateway, seen: views.Look, state: AppState) -> dict
         **shown,
         "autoheal": mending.rules(state, gateway.autoheal.view(state.name)),
         "scaler": mending.scaler(gateway.scaler.view(state.name)),
+        "muted_until": iso(state.by_hand[MUTED].until) if MUTED in state.by_hand else None,
     }
 
 

@@ -72,8 +72,35 @@ APP: Final = {
         "suppressed": [], "acting": [],
     },
     "scaler": None,               # or what scaling rules see: {"count", "min", "max", "words", "rules", …}
+    "muted_until": None,          # until then nobody is told of its incidents
     "suspects": ["GET /crash"],
     "instances": [INSTANCE],
+}  # fmt: skip
+ALERTS: Final = {
+    "items": [
+        {"id": "errors/web", "name": "errors", "app": "web", "scope": "app", "builtin": False,
+         "when": "fault_ratio above 5%, count 20, for 1m", "notify": ["ops"],
+         "state": "met",              # watching met (not yet for as long as `for` says) firing
+         "value": 0.31, "words": "31 of 100 requests failed in the last 1m", "last_fired": None, "muted_until": None},
+        {"id": "builtin/down", "name": "down", "app": "", "scope": "", "builtin": True,
+         "when": "an app serves nothing, or the gateway itself does not: at once", "notify": ["ops"],
+         "state": "watching", "value": None, "words": "", "last_fired": None, "muted_until": None},
+    ],
+    "notifiers": [
+        {"id": "ops", "kind": "webhook", "target": "https://example.com/***",
+         "state": "failing",          # unused (nothing was sent yet) ok failing
+         "last": None, "error": "status 500: oops", "failing_since": "2026-01-05T03:07:50.000Z", "waiting": 1,
+         "sent": 0, "dropped": 0},
+    ],
+    "messages": [
+        {"id": "msg-1767582470000", "time": "2026-01-05T03:07:50.000Z", "incident": "INC-31", "notifier": "ops",
+         "state": "waiting",          # waiting sending sent failed dropped
+         "attempts": 3, "error": "status 500: oops",
+         "event": "opened",           # opened cause repeat reopened closed test
+         "title": "web is down"},
+    ],
+    "words": "",                      # that nobody is told, where no notifier is configured
+    "next": None,
 }  # fmt: skip
 _TARGET: Final = {
     "instance": "web-7", "value": 12.0, "words": "12 of 20 requests waited over 5 s in the last 1m",
@@ -122,7 +149,7 @@ REQUEST: Final = {
                   "wait_ms": 687.0, "sent": 1912}],
 }  # fmt: skip
 WHY: Final = {
-    "id": "7f3a91016957e2dd", "subject": "request",          # request, app
+    "id": "7f3a91016957e2dd", "subject": "request",          # request, app, incident
     "title": "502 instance-exited   POST /api/orders   app web   2026-01-05T03:07:41.120Z",
     "certainty": "certain",       # certain, very likely, likely, not known
     "why": ["The process of web-7 ended with exit code 3 while it had this request."],
@@ -132,6 +159,32 @@ WHY: Final = {
     "request": REQUEST,           # absent where there is none
 }  # fmt: skip
 APP_WHY: Final = {name: value for name, value in {**WHY, "subject": "app"}.items() if name != "request"}
+INCIDENT: Final = {
+    "id": "INC-31", "scope": "app",          # app gateway host
+    "app": "web", "state": "open",           # open closed
+    "severity": "degraded",       # degraded down: the worst it was
+    "signal": "crashes",          # which explains it best; see docs/observing.md
+    "cause": "web-7 ended by itself after 18 min: signal 9 (SIGKILL), out of memory",
+    "certainty": "certain",       # certain, very likely, likely, not known
+    "began": "2026-01-05T03:07:41.000Z", "opened": "2026-01-05T03:07:42.000Z", "updated": "2026-01-05T03:07:46.000Z",
+    "ended": None, "lasted_s": 31.2,
+    "requests": 2750, "hit": 5, "share": 0.0018, "faults": {"instance-exited": 5}, "instances": ["web-7"],
+    "signals": {"crashes": "web-7 ended by itself after 18 min: signal 9 (SIGKILL), out of memory"},
+    "told": ["ops"], "rules": [], "muted": False,
+}  # fmt: skip
+INCIDENT_WHOLE: Final = {
+    **INCIDENT, "seen": ["crashes", "faults"],
+    "steps": [{"time": "2026-01-05T03:07:42.000Z", "kind": "opened", "text": "web-7 ended by itself …"}],
+    "steps_dropped": 0, "frozen": "4",
+    "messages": [{"id": "msg-1767582470000", "time": "2026-01-05T03:07:50.000Z", "incident": "INC-31",
+                  "notifier": "ops", "state": "sent", "attempts": 1, "error": "", "event": "opened",
+                  "title": "web is degraded"}],
+    "messages_problem": "",
+}  # fmt: skip
+INCIDENT_WHY: Final = {
+    **WHY, "id": "INC-31", "subject": "incident", "title": "INC-31   degraded   crashes   app web   …",
+    "incident": INCIDENT,
+}  # fmt: skip
 EVENT: Final = {
     "id": "41", "time": "2026-01-05T03:07:41.000Z", "kind": "instance-exited", "app": "web", "instance": "web-7",
     "words": "web-7 exited with code 3 after 18 min", "data": {},
@@ -145,4 +198,58 @@ GATEWAY: Final = {
                  "log_lost": 0, "log_error": ""}],
     "requests_per_s": 88.4, "own_ms": 0.03, "control_lag_ms": 0.2,
     "notices": ["the access log lost 120 lines: No space left on device"],     # what an operator should know
+}  # fmt: skip
+METRIC: Final = {
+    "id": "response_time", "kind": "histogram",   # counter gauge histogram
+    "unit": "seconds", "meaning": "Whole requests, from the first byte of the head to the last of the response.",
+    "of": ["app", "instance"],    # app instance gateway worker control launcher host
+    "stats": ["p50", "p90", "p99", "p999", "mean", "max", "count", "heatmap"], "default_stat": "p99",
+    "prometheus": "triage_request_duration_seconds", "otel": "http.server.request.duration",
+}  # fmt: skip
+METRICS_QUERY: Final = {
+    "from": 1767582460, "to": 1767583360, "step_s": 5,
+    "source": "1 s",              # 1 s, 10 s, 1 min, 1 h
+    "series": [
+        {"name": "response_time", "unit": "seconds", "stat": "p99", "app": "web", "instance": "",
+         "points": [[1767582465, 0.041], [1767582470, None]]},
+    ],
+}  # fmt: skip
+FROZEN: Final = {
+    "id": "7", "time": "2026-01-05T03:07:41.000Z", "app": "web", "instance": "web-7",
+    "why": "exit: web-7 ended: exit code 3", "size": 48213,
+}  # fmt: skip
+LIVE: Final = {
+    "time": "2026-01-05T03:07:41.000Z", "verdict": "web is up: 2 of 2 ready, no fault in the last 5 min",
+    "state": "up",
+    "is_it": "",                  # app gateway host, "": nothing is wrong
+    "is_it_words": "The gateway answers itself in 0.8 ms; nothing is wrong.",
+    "self_check": {"ok": True, "ms": 0.8, "words": "the gateway answers itself in 0.8 ms"},
+    "gateway": {"requests_per_s": 41.2, "faults_per_s": 0.0, "in_flight": 3, "connections": 12, "own_ms": 0.09,
+                "lag_ms": 0.4, "cpu": 0.021, "memory": 183500800},
+    "incidents": [{"id": "INC-31", "app": "web", "scope": "app", "severity": "degraded", "cause": "…",
+                   "began": "2026-01-05T03:07:41.000Z", "share": 0.21}],
+    "apps": [{"id": "web", "state": "up", "verdict": "web is up: 2 of 2 ready, no fault in the last 5 min", "ready": 2,
+              "wanted": 2, "requests_per_s": 41.2, "faults_per_s": 0.0, "in_flight": 3, "slots": 200, "waiting": 0,
+              "p50_ms": 3.1, "p99_ms": 41.0, "muted_until": None}],
+    "instances": [{"id": "web-7", "app": "web", "lifecycle": "ready", "admission": "admitting", "why": "",
+                   "in_flight": 3, "slots": 100, "requests_per_s": 20.6, "faults_per_s": 0.0, "p50_ms": 3.1,
+                   "p99_ms": 41.0, "cpu": 0.02, "memory": 41943040, "memory_limit": None, "restarts": 0,
+                   "uptime_s": 1081.2}],
+    "gone": [],
+}  # fmt: skip
+LINE: Final = {
+    "id": 1767582455412345,       # microseconds since the epoch; each line has its own, over all instances
+    "time": "2026-01-05T03:07:35.412345Z", "app": "web", "instance": "web-7",
+    "stream": "err",              # out err triage file:log/app.log
+    "line": "KeyError: 'price'",
+    "exception": "v1-3f2a91c0",   # of those seen since control began; "": it is part of none
+}  # fmt: skip
+EXCEPTION: Final = {
+    "id": "v1-3f2a91c0", "app": "web",
+    "runtime": "python",          # python node java dotnet go ruby php rust
+    "type": "KeyError", "message": "'price'", "where": "price in shop/cart.py:12", "count": 41,
+    "first": "2026-01-05T02:49:43.240Z", "last": "2026-01-05T03:07:35.412Z", "instances": ["web-7"],
+    "versions": ["5b1c0de"], "sample": ["Traceback (most recent call last):", "…", "KeyError: 'price'"],
+    "in_last_hour": 41,
+    "minutes": [0, 0, 3],         # the last 60, oldest first
 }  # fmt: skip

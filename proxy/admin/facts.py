@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from proxy.admin import verdict, views
+from proxy.admin import kept, verdict, views
 from proxy.control.by_hand import EJECTED
 from proxy.control.counters import ALL
 from proxy.control.records import IdParts
 from proxy.control.stacks import NoStacks
 from proxy.control.state import Admission, AppState, Exit, InstanceState, Lifecycle, Usage
+from proxy.control.store import NotReadable
+from proxy.control.store.points import STEPS
 from proxy.diagnostics.facts import (
     AppFacts,
     CountFacts,
@@ -56,6 +58,10 @@ async def of_request(gateway: Gateway, look: views.Look, record: Record) -> Fact
         found.lines = _lines(state, end)
     if record.fault in EXPLAINED_BY_EXIT:
         found.exit = _exit_near(app, state, record.instance, end)
+        if found.exit is None and record.instance:
+            found.exit = await _exit_recalled(gateway, record.app, record.instance, end)
+            if found.exit is not None and not found.lines:
+                found.lines = tuple(Said(found.exit.at, "err", line) for line in found.exit.lines[-10:])
     bad = app.bad_response
     if bad is not None and bad.id == record.id:
         found.malformed = Malformed(bad.offset, bad.why, bad.data)
@@ -64,7 +70,7 @@ async def of_request(gateway: Gateway, look: views.Look, record: Record) -> Fact
             found.stacks, found.stacks_at = await asyncio.to_thread(_saved_stacks, gateway.data_dir, record.instance)
         elif look.now - max(found.counts.last, end) <= STILL:
             found.stacks = await _stacks(gateway, look, app, state)
-    found.events = _events(gateway, record.app, end - 1.0, end + 120.0)
+    found.events = await _around(gateway, record.app, end - 1.0, end + 120.0)
     return found
 
 
@@ -80,13 +86,16 @@ async def of_app(gateway: Gateway, look: views.Look, app: AppState) -> Facts:
     return found
 
 
-def of_unkept(gateway: Gateway, look: views.Look, id: str, parts: IdParts) -> Facts:
+async def of_unkept(gateway: Gateway, look: views.Look, id: str, parts: IdParts) -> Facts:
     """About an id of ours of which only worker and second are known: counts, and the nearest that was kept."""
-    near = gateway.records.nearest(parts.second + 0.5, worker=parts.worker)
+    near = await kept.near(gateway, parts.second + 0.5, parts.worker)
     if near is not None and abs(near.time - parts.second) > 300:
         near = None
     found = Facts(look.now, record=near, kept=False, id=id, second=parts.second, worker=parts.worker)
     found.in_second = look.counters.recent.at(parts.second, around=1)
+    found.counted_since = gateway.started_at
+    if not found.in_second:
+        found.in_interval = await _in_interval(gateway, parts.second)
     if near is not None and near.app in gateway.apps:
         app = gateway.apps[near.app]
         found.app = _app(look, app)
@@ -98,6 +107,19 @@ def of_unkept(gateway: Gateway, look: views.Look, id: str, parts: IdParts) -> Fa
             found.exit = _exit_near(app, state, near.instance, near.time + near.total_us / 1e6)
     elif len(gateway.apps) == 1:
         found.app = _app(look, next(iter(gateway.apps.values())))
+    return found
+
+
+async def _in_interval(gateway: Gateway, second: int) -> dict[tuple[str, str], int]:
+    """(app, fault) to count in the ten seconds that a second lies in, from recorded points: of the last day."""
+    found: dict[tuple[str, str], int] = {}
+    for app in list(gateway.apps):
+        try:
+            points = await gateway.store.points(app, since=second - 0.5, until=second + STEPS[0], step=STEPS[0])
+        except NotReadable:
+            return found
+        for _, point in points[:1]:
+            found |= {(app, fault): count for fault, count in point.faults.items()}
     return found
 
 
@@ -220,6 +242,30 @@ def _exit_near(app: AppState, state: InstanceState | None, name: str, at: float)
     return _exit(near) if near is not None and abs(near.at - at) <= 60.0 else None
 
 
+async def _exit_recalled(gateway: Gateway, app: str, name: str, at: float) -> ExitFacts | None:
+    """The same, from the events on the disk: what a former control saw."""
+    try:
+        found = await gateway.store.events_between(app, at - 60.0, at + 60.0, limit=500)
+    except NotReadable:
+        return None
+    exits = [one.details for one in found if one.instance == name and one.kind in ("exited", "stopped")]
+    known = [one for one in exits if isinstance(one.get("at"), float) and isinstance(one.get("words"), str)]
+    near = min(known, key=lambda one: abs(one["at"] - at), default=None)
+    if near is None:
+        return None
+    return ExitFacts(
+        at=near["at"],
+        lasted=float(near.get("lasted") or 0.0),
+        words=near["words"],
+        code=near.get("code"),
+        signal=near.get("signal"),
+        oom=near.get("oom", "no"),
+        ours=bool(near.get("ours")),
+        by_itself=bool(near.get("by_itself")),
+        lines=tuple(map(str, near.get("last_lines") or ())),
+    )
+
+
 def _exit(state: Exit) -> ExitFacts:
     return ExitFacts(
         at=state.at,
@@ -281,6 +327,20 @@ async def _stacks(gateway: Gateway, look: views.Look, app: AppState, state: Inst
         except (NoStacks, OSError):
             continue
     return ""
+
+
+async def _around(gateway: Gateway, app: str, since: float, until: float) -> tuple[Happened, ...]:
+    """Of the time of a request; out of the store where it is before what memory has."""
+    first = next(iter(gateway.events), None)
+    if first is not None and first.at <= since:
+        return _events(gateway, app, since, until)
+    try:
+        older = await gateway.store.events_between(app, since, until)
+    except NotReadable:
+        older = []
+    found = {event.id: event for event in older}
+    found |= {one.id: one for one in gateway.events if since <= one.at <= until and one.app in (app, "")}
+    return tuple(Happened(one.at, one.text) for _, one in sorted(found.items()) if one.kind != "hint")[:8]
 
 
 def _events(gateway: Gateway, app: str, since: float, until: float, *, newest: bool = False) -> tuple[Happened, ...]:

@@ -14,7 +14,7 @@ LONGEST_TEXT: Final = 1 << 20
 LONGEST_REASON: Final = 500
 MOST_INSTANCES: Final = 1000  # as apps.NAME.process.instances
 
-Kind = Literal["text", "reason", "flag", "count", "size", "cores", "duration", "rule"]
+Kind = Literal["text", "reason", "flag", "count", "size", "cores", "duration", "pause", "rule"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,11 @@ def _duration(value: Any) -> float:
     return float(value)
 
 
+def _pause(value: Any) -> float:
+    """Seconds; 0.0: none."""
+    return 0.0 if value == 0 and not isinstance(value, bool) else _duration(value)
+
+
 def _rule(value: Any) -> str | dict[str, Any]:
     """The name of a rule, or a rule as the config has it."""
     if isinstance(value, dict) or (isinstance(value, str) and value):
@@ -110,7 +115,7 @@ def _rule(value: Any) -> str | dict[str, Any]:
 _READ: Final[Mapping[Kind, Callable[[Any], Any]]] = MappingProxyType(
     {
         "text": _text, "reason": _reason, "flag": _flag, "count": _count, "size": _size, "cores": _cores,
-        "duration": _duration, "rule": _rule,
+        "duration": _duration, "pause": _pause, "rule": _rule,
     }
 )  # fmt: skip
 
@@ -123,6 +128,7 @@ _SCHEMAS: Final[Mapping[Kind, dict[str, Any]]] = MappingProxyType(
         "size": {"oneOf": [{"type": "integer", "minimum": 0}, {"type": "string", "examples": ["512MB", "auto"]}]},
         "cores": {"oneOf": [{"type": "number", "minimum": 0}, {"const": "auto"}]},
         "duration": {"oneOf": [{"type": "number"}, {"type": "string", "examples": ["10m"]}]},
+        "pause": {"oneOf": [{"type": "number", "minimum": 0}, {"type": "string", "examples": ["1h"]}]},
         "rule": {"oneOf": [{"type": "string"}, {"type": "object"}]},
     }
 )

@@ -6,22 +6,17 @@ attributes.
 
 from __future__ import annotations
 
-import asyncio
 import time
-from typing import Final
 
 from aiohttp import web
 
-from proxy.admin import answers, mending, query, views
-from proxy.admin.common import all_instances, answer, items, look, the_app, the_instance, whole_app
+from proxy.admin import answers, kept, mending, query, views
+from proxy.admin.common import all_instances, answer, items, look, not_readable, the_app, the_instance, whole_app
 from proxy.admin.errors import ApiProblem
 from proxy.admin.keys import GATEWAY
 from proxy.control.stacks import NoStacks
+from proxy.control.store import NotReadable
 from proxy.link.messages import Record
-
-STEP: Final = 1000
-"""Records looked at before others get their turn: about 1 ms."""
-
 
 # --- apps and instances ------------------------------------------------------------------------------
 
@@ -51,17 +46,6 @@ async def instance(request: web.Request) -> web.Response:
     return answer({**shown, "path": mending.path(found), "last_lines": gateway.last_lines(found.name, 20)})
 
 
-async def instance_logs(request: web.Request) -> web.Response:
-    _, found = the_instance(request)
-    lines = found.output.last(query.limit(request, 200, 200)) if found.output is not None else []
-    return items(
-        [
-            {"id": str(number), "time": views.iso(line.at), "stream": line.stream, "line": line.text}
-            for number, line in enumerate(lines, 1)
-        ]
-    )
-
-
 async def instance_stacks(request: web.Request) -> web.Response:
     _, found = the_instance(request)
     if not found.pid:
@@ -84,18 +68,11 @@ async def instance_stacks(request: web.Request) -> web.Response:
 
 async def requests(request: web.Request) -> web.Response:
     wanted = query.record_filter(request)
-    most, before = query.limit(request), query.cursor(request)
-    found: list[Record] = []
-    last: int | None = None
-    for count, (number, record) in enumerate(request.app[GATEWAY].records.newest_first(before), 1):
-        if count % STEP == 0:
-            await asyncio.sleep(0)
-        if wanted.matches(record):
-            if len(found) == most:
-                return items([views.record(one) for one in found], last)
-            found.append(record)
-            last = number
-    return items([views.record(one) for one in found])
+    try:
+        found, following = await kept.page(request.app[GATEWAY], wanted, query.limit(request), query.cursor(request))
+    except NotReadable as error:
+        raise not_readable(error) from None
+    return items([views.record(one) for one in found], following)
 
 
 async def request(request: web.Request) -> web.Response:

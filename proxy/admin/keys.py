@@ -11,6 +11,7 @@ from proxy.admin.logins import Logins
 from proxy.admin.routing import Route
 
 if TYPE_CHECKING:
+    from proxy.admin.live import Live
     from proxy.control.gateway import Gateway
 
 GATEWAY: Final[web.AppKey[Gateway]] = web.AppKey("gateway")
@@ -21,6 +22,7 @@ LOGINS: Final[web.AppKey[Logins]] = web.AppKey("logins")
 Calls = dict["asyncio.Task[Any] | None", web.Request]
 FOLLOWING: Final[web.AppKey[Calls]] = web.AppKey("following")
 """Calls that follow a stream."""
+LIVE: Final[web.AppKey[Live]] = web.AppKey("live")
 REPLAYING: Final[web.AppKey[asyncio.Lock]] = web.AppKey("replaying")
 """Held by the one replay that runs."""
 WAITING: Final[web.AppKey[Calls]] = web.AppKey("waiting")

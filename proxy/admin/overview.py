@@ -8,7 +8,7 @@ import platform
 import resource
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,12 +16,13 @@ import psutil
 from aiohttp import web
 
 from proxy import config as configs
-from proxy.admin import acts, mending, verdict, views
+from proxy.admin import acts, mending, views
 from proxy.admin import openapi as openapi_document
-from proxy.admin.common import answer, items, look, no_app, whole_app
+from proxy.admin.common import answer, look, no_app, whole_app, whole_verdict
 from proxy.admin.errors import ApiProblem
+from proxy.admin.incidents import brief
 from proxy.admin.keys import GATEWAY, LISTENING, TABLE
-from proxy.control import exposition as prometheus
+from proxy.admin.notices import notices
 from proxy.control.operations import BY_HAND
 from proxy.control.reload import problems as problem_lines
 from proxy.control.state import AppState
@@ -64,39 +65,23 @@ def _servable(state: AppState) -> bool:
     return state.state == "up" and (bool(state.serving) or state.gap > 0)
 
 
-async def exposition(request: web.Request) -> web.Response:
-    gateway = request.app[GATEWAY]
-    made = prometheus.frame(
-        gateway.apps,
-        gateway.workers,
-        gateway.counters,
-        gateway.board,
-        records=len(gateway.records),
-        output_lost=gateway.output_lost,
-        started_at=gateway.started_at,
-        store=prometheus.Kept(
-            gateway.store.dropped, gateway.store.waiting, bool(gateway.store.error), gateway.store.size
-        ),
-    )
-    data = await asyncio.to_thread(prometheus.render, made)
-    return web.Response(body=data, headers={"Content-Type": prometheus.CONTENT_TYPE})
-
-
 # --- the gateway -------------------------------------------------------------------------------------
 
 
 async def status(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     seen = await look(gateway)
-    found = views.verdicts(seen, gateway.apps)
-    whole = verdict.of_gateway(found, gateway.stopping)
-    own = gateway.verdict()
-    if own.state == "down" and whole.state != "down":
-        whole = verdict.Verdict("down", f"Triage is down: {'; '.join(own.lines[:2])}")
+    whole = whole_verdict(gateway, views.verdicts(seen, gateway.apps))
+    is_it, words = gateway.incidents.is_it()
+    check = gateway.self_check.last
     return answer(
         {
             "verdict": whole.line,
             "state": whole.state,
+            "is_it": is_it,
+            "is_it_words": words,
+            "self_check": {"ok": check.ok, "ms": check.ms, "words": check.words, "time": views.iso(check.at)},
+            "incidents": [brief(one) for one in gateway.incidents.open.values()],
             "gateway": _gateway(gateway, seen, request.app[LISTENING]),
             "apps": [await whole_app(gateway, seen, state) for state in list(gateway.apps.values())],
         }
@@ -130,7 +115,7 @@ def _gateway(gateway: Gateway, seen: views.Look, listening: list[str]) -> dict[s
         "requests_per_s": round(sum(found.per_second for found in seen.sums.apps.values()), 2),
         "own_ms": views.millis(own / requests) if requests else None,
         "control_lag_ms": views.millis(gateway.lag),
-        "notices": list(_notices(gateway)),
+        "notices": list(notices(gateway)),
     }
 
 
@@ -146,33 +131,6 @@ def _began(pid: int) -> float:
         return psutil.Process(pid).create_time()
     except psutil.Error:
         return 0.0
-
-
-def _notices(gateway: Gateway) -> Iterator[str]:
-    """What an operator should know, and would not look for."""
-    for worker in gateway.workers:
-        stats = worker.stats
-        name = f"worker{worker.slot + 1}"
-        if worker.why and worker.state in ("silent", "ended"):
-            yield f"{name} is {worker.state}: {worker.why}"
-        if stats is None:
-            continue
-        if stats.log_error:
-            yield f"the access log of {name} lost {stats.log_lost:,} lines: {stats.log_error}"
-        if stats.shedding:
-            yield f"{name} turns connections away: {stats.shedding}"
-    logs = gateway.shared.logs
-    if logs.error:
-        yield f"output of instances is lost ({logs.lost:,} bytes so far): {logs.error}"
-    lost = ", ".join(f"{count:,} {table}" for table, count in gateway.store.dropped.items() if count)
-    if gateway.store.error:
-        yield f"the store cannot be written ({lost or 'nothing'} lost so far): {gateway.store.error}"
-    elif lost:
-        yield f"the store lost {lost} since control's start"
-    if gateway.ledger_error:
-        yield f"the ledger cannot be written, so a new control would begin anew: {gateway.ledger_error}"
-    if gateway.lag > 0.25:
-        yield f"control's own loop is {gateway.lag * 1000:.0f} ms late"
 
 
 async def environment(request: web.Request) -> web.Response:
@@ -274,21 +232,6 @@ async def config_reload(request: web.Request) -> web.Response:
 
 
 # --- lists and the table itself -----------------------------------------------------------------------
-
-
-async def metrics(request: web.Request) -> web.Response:
-    return items(
-        [
-            {
-                "id": metric.name,
-                "type": metric.type,
-                "unit": metric.unit,
-                "meaning": metric.meaning,
-                "labels": list(metric.labels),
-            }
-            for metric in prometheus.METRICS
-        ]
-    )
 
 
 async def openapi(request: web.Request) -> web.Response:

@@ -19,14 +19,24 @@ import proxy.admin.events as e
 import proxy.admin.handlers as h
 import proxy.admin.operations as p
 import proxy.admin.overview as o
-from proxy.admin import acts, autoheal, login
+from proxy.admin import acts, alerts, autoheal, incidents, live, login, logs, metrics
 from proxy.admin.examples import (
+    ALERTS,
     APP,
     APP_WHY,
     EVENT,
+    EXCEPTION,
     FIRING,
+    FROZEN,
     GATEWAY,
+    INCIDENT,
+    INCIDENT_WHOLE,
+    INCIDENT_WHY,
     INSTANCE,
+    LINE,
+    LIVE,
+    METRIC,
+    METRICS_QUERY,
     OPERATION,
     RELOAD,
     REPLAY,
@@ -66,7 +76,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         {"ready": True, "reasons": []}, params={"app": "only this app"}, open=True,
     ),
     Route(
-        "GET", "/metrics", o.exposition, "For Prometheus. Needs the token unless admin.metrics is true.",
+        "GET", "/metrics", metrics.exposition,
+        "For Prometheus; OpenMetrics 1.0 with exemplars where Accept asks for it. Needs the token unless admin.metrics "
+        "is true.",
         "# HELP triage_requests_total …", content="text/plain",
     ),
     Route(
@@ -85,7 +97,14 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         "GET", "/api/v1/status", o.status, "The whole gateway, the verdict first.",
-        {"verdict": APP["verdict"], "state": "degraded", "gateway": GATEWAY, "apps": [APP]},
+        {"verdict": APP["verdict"], "state": "degraded",
+         "is_it": "app",          # app gateway host, "" where all is well
+         "is_it_words": "The gateway answers itself in 0.4 ms; web's requests fail with head-timeout: it is the app.",
+         "self_check": {"ok": True, "ms": 0.4, "words": "the gateway answers itself in 0.4 ms",
+                        "time": "2026-01-05T03:07:41.000Z"},
+         "incidents": [{name: INCIDENT[name] for name in
+                        ("id", "scope", "app", "severity", "signal", "cause", "began", "share")}],
+         "gateway": GATEWAY, "apps": [APP]},
     ),
     Route(
         "GET", "/api/v1/environment", o.environment, "Versions, machine, limits of this process; secrets masked.",
@@ -127,10 +146,9 @@ ROUTES: Final[tuple[Route, ...]] = (
          "path": [{"time": "2026-01-05T02:49:43.240Z", "lifecycle": "ready", "why": ""}]},
     ),
     Route(
-        "GET", "/api/v1/apps/{app}/instances/{instance}/logs", h.instance_logs,
-        "Its last lines of output, at most 200.",
-        {"items": [{"id": "1", "time": "2026-01-05T03:07:35.412Z", "stream": "err", "line": "INFO export"}],
-         "next": None},
+        "GET", "/api/v1/apps/{app}/instances/{instance}/logs", logs.instance_logs,
+        "Its last lines of output, at most 200, oldest first; id 0: not whole yet.",
+        {"items": [LINE], "next": None},
         params={"limit": "most lines, 1 to 200; default 200"},
     ),
     Route(
@@ -236,9 +254,65 @@ ROUTES: Final[tuple[Route, ...]] = (
         },
     ),
     Route(
-        "GET", "/api/v1/metrics", o.metrics, "Every metric of /metrics, with unit and meaning.",
-        {"items": [{"id": "triage_requests_total", "type": "counter", "unit": "requests", "meaning": "…",
-                    "labels": ["app", "instance", "class"]}], "next": None},
+        "GET", "/api/v1/logs", logs.logs,
+        "Lines that instances printed and the apps' own log files got, newest first; a search ends after 3 s, and "
+        "says down to where it is whole. With `follow=true` as they come, as server-sent events (`line`, and `dropped` "
+        "where some were left out); Last-Event-ID goes on after that one.",
+        {"items": [LINE], "next": None, "searched_until": None, "stopped": ""},
+        params={
+            "app": "name of an app", "instance": "name of an instance",
+            "stream": "out, err, triage (what Triage says in between), file (the app's own log files) or file:PATH",
+            "grep": "a text, or /a regular expression/; case does not matter",
+            "since": _REQUEST_FILTERS["since"], "until": "likewise", "follow": "true: go on without end", **_PAGE,
+        },
+    ),
+    Route(
+        "GET", "/api/v1/exceptions", logs.exceptions,
+        "Tracebacks and panics in the logs, grouped and counted; those seen last first.",
+        {"items": [EXCEPTION], "next": None},
+        params={"app": "name of an app", "since": _REQUEST_FILTERS["since"], **_PAGE},
+    ),
+    Route(
+        "GET", "/api/v1/exceptions/{id}", logs.exception, "One group, by its fingerprint.", EXCEPTION,
+        params={"app": "name of an app; where several have it, the one that saw it last"},
+    ),
+    Route(
+        "GET", "/api/v1/metrics", metrics.metrics, "Every metric that can be asked for over time.",
+        {"items": [METRIC], "next": None},
+    ),
+    Route(
+        "GET", "/api/v1/metrics/query", metrics.metrics_query,
+        "Metrics over time, from seconds of the last 15 minutes or recorded points. A step without a value is null. "
+        "Times are Unix seconds, each the end of its step.",
+        METRICS_QUERY,
+        params={
+            "name": "ids of metrics, with commas",
+            "app": "name of an app, `each`, or nothing: the gateway (of metrics of apps: all apps together)",
+            "instance": "name of an instance (of the gateway: `worker1`, `control`, …), `each`, or nothing: the whole",
+            "fault": "with the metric faults: only those of this name",
+            "stat": "rate, sum; mean, max, last; p50, p90, p99, p999, count, heatmap: as the metric has them",
+            "from": 'how far back ("15m"), or a time; default: 15m', "to": "likewise; default: now",
+            "step": 'of each point ("10s", or seconds); default: so that there are 300 at most',
+        },
+    ),
+    Route(
+        "GET", "/api/v1/metrics/stream", live.stream,
+        "With `follow=true`: how everything stands, each second, as server-sent events. `whole` comes first, then "
+        "`tick` with the instances that changed and the `gone` ones. Figures are of the last 5 s; faults that are the "
+        "clients' own doing are not counted.",
+        LIVE, params={"follow": "true"}, content="text/event-stream",
+    ),
+    Route(
+        "GET", "/api/v1/frozen", metrics.frozen_list,
+        "What was frozen at incidents and exits: the 15 minutes before, newest first.",
+        {"items": [FROZEN], "next": None},
+        params={"app": "name of an app", "since": _REQUEST_FILTERS["since"], **_PAGE},
+    ),
+    Route(
+        "GET", "/api/v1/frozen/{id}", metrics.frozen_one,
+        "One of them: each second of the app and its instances, and the newest records of its requests.",
+        {**FROZEN, "series": [{"app": "web", "instance": "web-7", "columns": ["time", "inflight", "requests"],
+                               "points": [[1767582461, 3, 41]]}], "records": [REQUEST]},
     ),
     Route(
         "GET", "/api/v1/operations", p.operations, "Acts, newest first: those under way and those that ended.",
@@ -249,6 +323,39 @@ ROUTES: Final[tuple[Route, ...]] = (
         "GET", "/api/v1/operations/{id}", p.operation,
         "One act. With `wait` the answer comes as soon as there is another step, or it has ended.", OPERATION,
         params={"wait": 'at most so long: "30s", 60 s at most', "seen": "`told` of the answer before; default: all"},
+    ),
+    Route(
+        "GET", "/api/v1/incidents", incidents.incidents,
+        "Spans in which an app, the gateway or the host was not well, newest first.",
+        {"items": [INCIDENT], "next": None},
+        params={"app": "name of an app", "open": "true: only those that go on",
+                "since": 'that were open then or later: how far back ("24h"), or a time', **_PAGE},
+    ),
+    Route(
+        "GET", "/api/v1/incidents/{id}", incidents.incident,
+        "One, with its timeline and what was sent about it. `{id}` may also be `latest`: the newest open one, else the "
+        "newest.",
+        INCIDENT_WHOLE,
+    ),
+    Route("GET", "/api/v1/incidents/{id}/why", incidents.why, "Why, in the shape of a request's why.", INCIDENT_WHY),
+    Route(
+        "GET", "/api/v1/alerts", alerts.alerts,
+        "Rules of alerts, how near each is, who is told, and the newest messages.", ALERTS,
+    ),
+    Route(
+        "POST", "/api/v1/alerts/test", alerts.test, "Send a real test message, and answer what came of it.",
+        {"id": "msg-1767582470000", "notifier": "ops", "target": "https://example.com/***", "ok": True,
+         "words": "status 200", "error": "", "took_ms": 31.2},
+        body={"notifier": Field("name of a notifier; may be left out where there is one")},
+    ),
+    Route(
+        "POST", "/api/v1/apps/{app}/mute", alerts.mute,
+        "Nobody is told of its incidents for so long; they are recorded. Of those open at the end everyone is told.",
+        OPERATION, status=202,
+        body={
+            **_ACT, "for": Field('so long ("1h", or seconds), 30 days at most; 0 ends it', "pause"),
+            "unmute": Field("true: end it", "flag"),
+        },
     ),
     Route("GET", "/api/v1/openapi.json", o.openapi, "This table, as OpenAPI 3.1.", {"openapi": "3.1.0"}),
 )  # fmt: skip

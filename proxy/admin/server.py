@@ -20,7 +20,8 @@ from aiohttp.typedefs import Handler
 from proxy import __version__
 from proxy.admin import guard, query, streams
 from proxy.admin.errors import ApiProblem
-from proxy.admin.keys import FOLLOWING, GATEWAY, LISTENING, LOGINS, REPLAYING, TABLE, WAITING
+from proxy.admin.keys import FOLLOWING, GATEWAY, LISTENING, LIVE, LOGINS, REPLAYING, TABLE, WAITING
+from proxy.admin.live import Live
 from proxy.admin.logins import Logins
 from proxy.admin.pages import Pages
 from proxy.admin.routes import ROUTES
@@ -121,6 +122,7 @@ def application(gateway: Gateway, token: str, logins: Logins, listening: list[st
     app[LOGINS] = logins
     app[WAITING] = {}
     app[FOLLOWING] = {}
+    app[LIVE] = Live(gateway)
     app[REPLAYING] = asyncio.Lock()
     app.on_response_prepare.append(_protect)
     app.on_shutdown.append(_let_go)

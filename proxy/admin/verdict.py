@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy import units
+from proxy.control.incidents.incident import Incident
 from proxy.control.state import Admission, AppState, InstanceState, Lifecycle
 from proxy.faults import FAULTS, Origin
 
@@ -51,6 +52,14 @@ def of_app(app: AppState, recent: Mapping[str, int], minute: int, requests: int)
     if reasons or ready < app.wanted:
         return Verdict("degraded", f"{app.name} is degraded: {'; '.join([count, *reasons[:3], faults])}")
     return Verdict("up", f"{app.name} is up: {count}, {faults}")
+
+
+def beside(found: Verdict, incident: Incident | None) -> Verdict:
+    """Not better than what an open incident still sees."""
+    if incident is None or not incident.signals or found.state != "up":
+        return found
+    who = incident.subject.app or f"the {incident.subject.scope}"
+    return Verdict("degraded", f"{who} is degraded: {incident.cause} ({incident.id})")
 
 
 def _reasons(app: AppState, *, starting: bool) -> list[str]:

@@ -11,6 +11,7 @@ from proxy.admin.times import iso as iso
 from proxy.admin.times import millis as millis
 from proxy.admin.verdict import Verdict
 from proxy.control.counters import Counters, Summaries, Summary
+from proxy.control.incidents.incident import Incident, Subject
 from proxy.control.operations import Operation
 from proxy.control.state import AppState, Event, Exit, InstanceState, WorkerState
 from proxy.link.board import Board
@@ -23,7 +24,12 @@ class Look:
     """What is needed to show apps, of one moment."""
 
     def __init__(
-        self, counters: Counters, board: Board | None, sums: Summaries, running: Sequence[Operation] = ()
+        self,
+        counters: Counters,
+        board: Board | None,
+        sums: Summaries,
+        running: Sequence[Operation] = (),
+        incidents: Mapping[Subject, Incident] | None = None,
     ) -> None:
         self.counters = counters
         self.board = board
@@ -31,6 +37,8 @@ class Look:
         self.now = time.time()
         self.clock = time.monotonic()
         self.running = running
+        self.incidents = incidents or {}
+        """Open ones."""
         self._by_id = {one.id: one for one in running}
         self._under_way = {(one.app, name): one for one in running for name in (*one.targets, one.instance)}
 
@@ -42,7 +50,8 @@ class Look:
         recent = self.counters.recent.by_fault(app.name, self.now - verdict.LOOK_BACK)
         last = self.counters.recent.by_fault(app.name, self.now - 60)
         minute = sum(verdict.serious(last).values())
-        return verdict.of_app(app, recent, minute, self.counters.requests(app.name, 60, self.now))
+        found = verdict.of_app(app, recent, minute, self.counters.requests(app.name, 60, self.now))
+        return verdict.beside(found, self.incidents.get(Subject("app", app.name)))
 
     def in_flight(self, row: int) -> int:
         return max(0, self.board.total(row)) if self.board is not None else 0

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from typing import Any, Final
+from itertools import chain
+from typing import Any
 
 import click
 import orjson
 
-from proxy.cli import show
-from proxy.cli.client import Gateway, Message, NotThere
+from proxy.cli import following, show
 from proxy.cli.group import gateway_options, print_json, reach
-
-PATIENCE: Final = 30.0  # seconds without a gateway, under -f: control may be started anew
-AGAIN: Final = 0.3
 
 
 @click.command()
@@ -31,9 +26,8 @@ def events(url: str, token: str, config: str, as_json: bool, follow: bool, limit
     Starts and ends of instances, ejections, acts, rules, changes of the config.
     """
     gateway = reach(url, token, config)
-    newest = gateway.get("events", limit=1)["items"] if follow else []
-    answer = gateway.get("events", limit=limit, **filters)
     if not follow:
+        answer = gateway.get("events", limit=limit, **filters)
         if as_json:
             print_json(answer)
             return
@@ -42,33 +36,10 @@ def events(url: str, token: str, config: str, as_json: bool, follow: bool, limit
         for item in reversed(answer["items"]):
             print_event(item)
         return
+    found, last = following.backlog(gateway, "events", limit, filters)
     filters.pop("since")
-    for item in reversed(answer["items"]):
+    for item in chain(found, (message.data for message in following.coming(gateway, "events", last, filters))):
         click.echo(orjson.dumps(item)) if as_json else print_event(item)
-    last = max((int(item["id"]) for item in (*newest, *answer["items"])), default=0)
-    for message in coming(gateway, str(last), filters):
-        if message.kind == "dropped":
-            click.echo(f"… {message.data['dropped']} events were not seen: this reads too slowly", err=True)
-        elif as_json:
-            click.echo(orjson.dumps(message.data))
-        else:
-            print_event(message.data)
-
-
-def coming(gateway: Gateway, last: str, filters: dict[str, str | None]) -> Iterator[Message]:
-    """Without end, over a control that is started anew. Raises NotThere when none comes back."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            for message in gateway.stream("events", last=last, follow="true", **filters):
-                last = message.id or last
-                deadline = time.monotonic() + PATIENCE
-                if message.data is not None:
-                    yield message
-        except NotThere:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(AGAIN)
 
 
 def print_event(item: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 refused or failed, 2 usage, 3 no gateway there.
 from __future__ import annotations
 
 import functools
+import importlib
 import sys
 from collections.abc import Callable
 from typing import Any, Final, NoReturn, ParamSpec
@@ -23,7 +24,10 @@ NO_GATEWAY: Final = 3
 
 SECTIONS: Final = {
     "run": ("serve", "run", "check", "reload", "upgrade"),
-    "observe": ("status", "top", "requests", "events", "operations", "logs", "incidents", "metrics", "open"),
+    "observe": (
+        "status", "top", "requests", "events", "operations", "logs", "exceptions", "incidents", "metrics", "alerts",
+        "open",
+    ),
     "collect and analyze": ("why", "diagnose", "sessions", "report"),
     "mitigate": (
         "restart", "recycle", "eject", "admit", "start", "stop", "scale", "hold", "release", "autoheal",
@@ -35,15 +39,31 @@ SECTIONS: Final = {
 P = ParamSpec("P")
 
 
+LATER: Final = {
+    "top": "top:top", "logs": "logs:logs", "exceptions": "exceptions:exceptions", "incidents": "incidents:incidents",
+    "metrics": "metrics:metrics", "alerts": "alerts:alerts", "open": "opening:open_", "mute": "alerts:mute",
+}  # fmt: skip
+"""Verbs that are imported when they are asked for, so that the others start as fast without them: module, name."""
+
+
 class Verbs(click.Group):
     """A group that lists its verbs by section."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*self.commands, *LATER})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in LATER and cmd_name not in self.commands:
+            module, _, name = LATER[cmd_name].partition(":")
+            self.add_command(getattr(importlib.import_module(f"proxy.cli.{module}"), name))
+        return super().get_command(ctx, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for section, names in SECTIONS.items():
             rows = [
                 (name, command.get_short_help_str(80))
                 for name in names
-                if (command := self.commands.get(name)) is not None and not command.hidden
+                if (command := self.get_command(ctx, name)) is not None and not command.hidden
             ]
             if rows:
                 with formatter.section(section.capitalize()):

@@ -27,12 +27,23 @@ def status(what: str, url: str, token: str, config: str, as_json: bool) -> None:
     if not what:
         answer = gateway.get("status")
         print_json(answer) if as_json else print_status(answer)
-    elif "/" not in what and what in {app["id"] for app in gateway.get("apps")["items"]}:
-        answer = gateway.get(f"apps/{segment(what)}")
-        print_json(answer) if as_json else print_app(answer)
+        return
+    found = maybe_app(gateway, what) if "/" not in what else None
+    if found is not None:
+        print_json(found) if as_json else print_app(found)
     else:
         answer = gateway.get(instance_path(gateway, what))
         print_json(answer) if as_json else print_instance(answer)
+
+
+def maybe_app(gateway: Gateway, name: str) -> Any:
+    """The app of that name; None: there is none."""
+    try:
+        return gateway.get(f"apps/{segment(name)}")
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return None
 
 
 @click.command()
@@ -62,12 +73,13 @@ def requests(url: str, token: str, config: str, as_json: bool, follow: bool, **f
 
 
 @click.command()
-@click.argument("what", metavar="[REQUEST | APP]", default="latest")
+@click.argument("what", metavar="[REQUEST | INCIDENT | APP]", default="latest")
 @gateway_options
 def why(what: str, url: str, token: str, config: str, as_json: bool) -> None:
-    """Why a request ended so, or how an app is.
+    """Why a request ended so, what an incident is about, or how an app is.
 
-    REQUEST is any unambiguous start of an id; without an argument it is the newest 5xx or fault.
+    REQUEST is any unambiguous start of an id, INCIDENT is like INC-31; without an argument it is the newest open
+    incident, else the newest 5xx or fault.
     """
     answer = ask_why(reach(url, token, config), what)
     if as_json:
@@ -78,7 +90,12 @@ def why(what: str, url: str, token: str, config: str, as_json: bool) -> None:
 
 def ask_why(gateway: Gateway, what: str) -> Any:
     """An app's name goes before an id that looks like it; what is neither gets the answer about ids."""
-    if what != "latest":
+    if what == "latest":
+        for incident in gateway.get("incidents", open="true", limit=1)["items"]:
+            return gateway.get(f"incidents/{segment(incident['id'])}/why")
+    elif what.upper().startswith("INC-"):
+        return gateway.get(f"incidents/{segment(what)}/why")
+    else:
         try:
             return gateway.get(f"apps/{segment(what)}/why")
         except ApiError as error:

@@ -11,12 +11,11 @@ import click
 from proxy import units
 from proxy.cli import show
 from proxy.cli.client import ApiError, Gateway, NotThere, segment
+from proxy.cli.following import AGAIN, PATIENCE
 from proxy.cli.group import FAILED, gateway_options, print_json, reach
 from proxy.cli.show import Column
 
 WAIT: Final = "20s"  # of one call; below the client's time limit
-PATIENCE: Final = 30.0  # seconds: control may be started anew, and goes on with what it was doing
-AGAIN: Final = 0.3
 
 COLUMNS: Final = (
     Column("id"),

@@ -13,9 +13,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from proxy import units
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 WIDEST: Final = 96
 CAP: Final = 40  # a flexible column is padded so far; longer text stands out
@@ -23,7 +26,7 @@ NARROWEST: Final = 12  # that a flexible column may become
 STYLES: Final = {
     "up": "green", "ready": "green", "degraded": "yellow", "down": "bold red", "failed": "bold red",
     "backoff": "red", "stopped": "dim", "held": "yellow", "failing": "yellow", "ejected": "yellow",
-    "starting": "cyan", "warming": "cyan", "draining": "cyan", "stopping": "cyan",
+    "starting": "cyan", "warming": "cyan", "draining": "cyan", "stopping": "cyan", "trial": "cyan", "open": "bold red",
 }  # fmt: skip
 
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -50,13 +53,17 @@ def clean(text: str) -> str:
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     """Print a table; a column that is empty in all rows is left out."""
-    kept = [at for at in range(len(columns)) if any(row[at] for row in rows)]
-    columns = [columns[at] for at in kept]
-    rows = [[clean(row[at]) for at in kept] for row in rows]
+    columns, rows = told(columns, rows)
     if on_terminal():
         _rich(columns, rows)
     else:
         sys.stdout.write("\n".join(plain(columns, rows)) + "\n")
+
+
+def told(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> tuple[list[Column], list[list[str]]]:
+    """Without the columns that say nothing, and cleaned."""
+    kept = [at for at in range(len(columns)) if any(row[at] for row in rows)]
+    return [columns[at] for at in kept], [[clean(row[at]) for at in kept] for row in rows]
 
 
 def plain(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -77,10 +84,16 @@ def plain(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[str]
 
 def _rich(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     from rich.console import Console  # a tenth of a second: only a terminal pays
+
+    widths = fitted(columns, rows, width())
+    Console(width=sum(widths) + 2 * len(widths)).print(drawn(columns, rows, widths))
+
+
+def drawn(columns: Sequence[Column], rows: Sequence[Sequence[str]], widths: Sequence[int]) -> Table:
+    """For a terminal; cells wider than their column are cut."""
     from rich.table import Table
     from rich.text import Text
 
-    widths = fitted(columns, rows, width())
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for column, wide in zip(columns, widths, strict=True):
         made.add_column(column.title, justify="right" if column.right else "left", no_wrap=True, width=wide)
@@ -90,7 +103,7 @@ def _rich(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
             for cell, wide in zip(row, widths, strict=True)
         )
         made.add_row(*(Text(cell, style=STYLES.get(cell.split(" ")[0], "")) for cell in cells))
-    Console(width=sum(widths) + 2 * len(widths)).print(made)
+    return made
 
 
 def fitted(columns: Sequence[Column], rows: Sequence[Sequence[str]], room: int) -> list[int]:
@@ -151,6 +164,22 @@ def clock(text: str, *, with_offset: bool = True) -> str:
         return text
     day = "" if moment.date() == now().date() else f"{moment:%m-%d} "
     return f"{day}{moment:%H:%M:%S}" + (f" {offset(moment)}" if with_offset else "")
+
+
+SPARKS: Final = "▁▂▃▄▅▆▇█"
+
+
+def sparkline(values: Sequence[float | None], wide: int = 40) -> str:
+    """A line of blocks from 0 to the largest; a gap where nothing is known. `wide` characters at most."""
+    if len(values) > wide:
+        parts = [values[len(values) * at // wide : len(values) * (at + 1) // wide] for at in range(wide)]
+        values = [max((value for value in part if value is not None), default=None) for part in parts]
+    top = max((value for value in values if value is not None), default=0.0)
+    last = len(SPARKS) - 1
+    return "".join(
+        " " if value is None else SPARKS[min(last, max(0, round(value / top * last)))] if top > 0 else SPARKS[0]
+        for value in values
+    )
 
 
 def localized(text: str) -> str:

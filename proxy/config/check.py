@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy import units
+from proxy.config.conditions import FURTHEST, MOST_EVENTS
 from proxy.config.listen import Listen
 from proxy.config.problems import Keys, Report, said, shown
 from proxy.config.readers import user_id
@@ -207,7 +208,19 @@ def _notices(config: Config, report: Report) -> Iterator[tuple[Keys, str]]:
                     ("alerts", index, "notify", place),
                     f"nobody is called {said(name)} - add [notify.{name}]",
                 )
+        for place, name in enumerate(alert.apps):
+            if name not in config.apps and not report.wrong(("apps", name)):
+                names = ", ".join(config.apps) or "there is none"
+                yield ("alerts", index, "apps", place), f"no app is called {said(name)} - {names}"
+        if alert.when.kind == "event" and alert.when.count > MOST_EVENTS:
+            yield ("alerts", index, "when", "event", "count"), f"more than {MOST_EVENTS} events are not counted"
+        if alert.when.kind == "metric" and alert.when.within > FURTHEST:
+            text = f"{units.write_duration(alert.when.within)} is more than 15m, as far as metrics are looked back at"
+            yield ("alerts", index, "when", "metric", "within"), text
     for name, notify in config.notify.items():
+        for key, way in (("secret", "webhook"), ("smtp", "email"), ("sender", "email")):
+            if getattr(notify, key) is not None and getattr(notify, way) is None:
+                yield ("notify", name, key), f"is for {way} - leave it out"
         ways = [way for way in ("webhook", "email", "command", "slack") if getattr(notify, way) is not None]
         if len(ways) != 1:
             yield (

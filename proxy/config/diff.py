@@ -45,6 +45,8 @@ class Changes(Struct, frozen=True):
     admin: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
     alerting: bool = False  # alerts or notify
+    traces: tuple[str, ...] = ()
+    status_page: tuple[str, ...] = ()
     at_next_start: tuple[str, ...] = ()  # whole key paths
 
     def __bool__(self) -> bool:
@@ -66,6 +68,8 @@ def diff(old: Config, new: Config) -> Changes:
         gateway=tuple(key for key in gateway if f"gateway.{key}" not in AT_NEXT_START),
         admin=tuple(key for key in admin if f"admin.{key}" not in AT_NEXT_START),
         keep=_keys(old.keep, new.keep),
+        traces=_keys(old.traces, new.traces),
+        status_page=_keys(old.status_page, new.status_page),
         alerting=(old.alerts, old.notify) != (new.alerts, new.notify),
         at_next_start=tuple(path for path in paths if path in AT_NEXT_START),
     )

@@ -59,6 +59,7 @@ _SECTIONS: Final[tuple[tuple[str, type[Struct], str], ...]] = (
     ("[[alerts]]", schema.Alert, "Who is told of what."),
     ("[notify.NAME]", schema.Notify, "Exactly one of these."),
     ("[keep]", schema.Keep, "How long, how much."),
+    ("[traces]", schema.Traces, "Requests and attempts as OpenTelemetry spans. Off without `otlp`."),
 )
 _OWN: Final = frozenset(cls for _, cls, _ in _SECTIONS)
 
@@ -68,7 +69,8 @@ _KINDS: Final = {
     "under-data": "path", "listen": "address", "admin-listen": "address", "address": "URL", "url": "URL",
     "email": "address", "host": "host", "host-field": "host", "target": "path", "prefix": "prefix",
     "path-pattern": "pattern", "network": "network", "command": "command", "arguments": "array of texts",
-    "env": "table of texts", "variable": "name", "user": "user", "signal": "signal", "statuses": "statuses",
+    "env": "table of texts", "fields": "table of texts",
+    "variable": "name", "user": "user", "signal": "signal", "statuses": "statuses",
     "auto": '`"auto"` or number', "inflight": '`"adaptive"` or number', "cron": "schedule", "glob": "pattern",
     "step": "act", "heal": "condition", "scaling": "condition", "alarm": "condition", "fault": "fault",
     "amount": "by kind", "version": "text",

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from proxy import units
-from proxy.config.conditions import STEPS, Step
+from proxy.config.conditions import METRICS, STEPS, Step
 from proxy.config.listen import Listen, authority, host_and_port, is_ip, parse_listen, unix_path
 from proxy.config.problems import Bad, nearest, said
 from proxy.faults import FAULTS
@@ -175,6 +175,35 @@ def email(value: Any, place: Place, extra: Extra) -> str:
     return found
 
 
+def smtp(value: Any, place: Place, extra: Extra) -> str:
+    found = text(value, 'a mail server such as "smtp://mail.example.com:587"').strip()
+    match = re.fullmatch(
+        r"smtps?://(?:[^\s/?#@:]+:[^\s/?#@]*@)?(?:[^\s/?#@:\[\]]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?/?"
+        r"(?:\?starttls=(?:yes|no))?",
+        found,
+    )
+    if match is None or not 0 < int(match[1] or 25) < 65536:
+        # What was given is not repeated: a password may be in it.
+        raise Bad('expected a mail server such as "smtp://user:password@mail.example.com:587" (in a password @ is %40)')
+    return found
+
+
+def metric(value: Any, place: Place, extra: Extra) -> str:
+    found = text(value, "the id of a metric")
+    if found not in METRICS:
+        raise Bad(f"unknown metric {said(found)}{nearest(found, METRICS)}")
+    return found
+
+
+def event_kind(value: Any, place: Place, extra: Extra) -> str:
+    found = text(value, 'a kind of event such as "exited"')
+    if not re.fullmatch(r"[a-z][a-z0-9-]{0,39}", found):
+        raise Bad(f'expected a kind of event such as "exited", got {said(value)}')
+    if found.startswith(("incident", "alert", "notify")):
+        raise Bad(f"{said(found)} is what alerts make themselves - another kind")
+    return found
+
+
 def host(value: Any, place: Place, extra: Extra) -> str:
     """Lower case, without a final dot; "*." in front stands for one label or more."""
     found = text(value, 'a host such as "example.com"').strip().lower().removesuffix(".")
@@ -323,6 +352,19 @@ def label(value: Any, place: Place, extra: Extra) -> str:
     return found
 
 
+def fields(value: Any, place: Place, extra: Extra) -> dict[str, str]:
+    """Fields of a request that Triage sends."""
+    what = '{ Authorization = "Bearer …" }'
+    if not isinstance(value, dict):
+        raise Bad(f"expected a table such as {what}, got {said(value)}")
+    for name, content in value.items():
+        if not _TOKEN.fullmatch(name) or name.lower() in ("host", "content-length", "content-type", "content-encoding"):
+            raise Bad(f"{said(name)} is no field to be set - such as {what}")
+        if not isinstance(content, str) or not re.fullmatch(r"[\t -~]*", content):
+            raise Bad(f"{name}: expected a line of text, got {said(content)}")
+    return dict(value)
+
+
 def hash_key(value: Any, place: Place, extra: Extra) -> str:
     found = text(value, '"client", "header:NAME" or "cookie:NAME"')
     source, _colon, name = found.partition(":")
@@ -424,7 +466,8 @@ READERS: Final[dict[str, Reader]] = {
     "arguments": arguments,
     "variable": variable, "user": user, "signal": signal_name, "token": token, "upgrade": upgrade,
     "label": label, "hash-key": hash_key, "fault": fault, "statuses": statuses, "auto": automatic,
-    "inflight": inflight, "log": log, "cron": cron, "version": version, "step": step,
+    "inflight": inflight, "fields": fields, "log": log, "cron": cron, "version": version, "step": step,
+    "smtp": smtp, "metric": metric, "event-kind": event_kind,
 }  # fmt: skip
 
 RESOLVED: Final = frozenset({"path", "folder", "under-data", "log"})

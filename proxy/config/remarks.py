@@ -8,24 +8,16 @@ from collections.abc import Iterator
 from typing import Final
 
 from proxy import units
-from proxy.config.schema import AddressTLS, App, Autoheal, Config, Keep
+from proxy.config.schema import AddressTLS, App, Autoheal, Config
 
 
 def not_yet(config: Config) -> list[str]:
     """Keys that are set, checked, and not acted on by this version."""
     found = []
-    for name, app in config.apps.items():
-        if app.process and app.process.logs:
-            found.append(f"apps.{name}.process.logs")
     if config.admin.console:
         found.append("admin.console")
-    default = Keep()
-    found += [
-        f"keep.{key}"
-        for key in ("requests", "incidents", "whole")
-        if getattr(config.keep, key) != getattr(default, key)
-    ]
-    found += [key for key in ("alerts", "notify") if getattr(config, key)]
+    if config.keep.whole:
+        found.append("keep.whole")
     return found
 
 
@@ -34,6 +26,7 @@ def warnings(config: Config) -> list[str]:
     return [
         *_gateway(config),
         *(text for name, app in config.apps.items() for text in _app(f"apps.{name}", app)),
+        *_told(config),
     ]
 
 
@@ -103,6 +96,30 @@ def _rule(name: str, rule: Autoheal, app: App) -> Iterator[str]:
         yield f"{name}.then: eject is skipped, because {when.kind} looks at the app, not at an instance"
 
 
+def _told(config: Config) -> Iterator[str]:
+    """Of alerts and of who is told."""
+    named = {name for alert in config.alerts for name in alert.notify}
+    for index, alert in enumerate(config.alerts):
+        if alert.name in BUILTIN_ALERTS:
+            yield f"alerts[{index}]: it takes the place of the built-in alert {alert.name}"
+        if not alert.notify:
+            yield f"alerts[{index}].notify: empty, so {alert.name} makes incidents that nobody is told of"
+        if alert.when.path is not None and alert.when.kind not in _PATHS:
+            yield f"alerts[{index}].when.{alert.when.kind}.path: not used"
+    for name in config.notify:
+        if name not in named:
+            yield f"notify.{name}: no [[alerts]] names it, so it is told of the built-in alerts alone"
+    if config.notify and config.admin.url is None:
+        yield (
+            f"admin.url: not set, so links in messages lead to http://{config.admin.listen.text},"
+            " which may open on this machine only"
+        )
+
+
+BUILTIN_ALERTS: Final = (
+    "down", "faults", "crash-loop", "crashes", "instances", "slow", "gateway", "disk", "host", "lost-evidence",
+    "certificate", "busy", "others",
+)  # fmt: skip
 _PATHS: Final = ("requests", "slow", "status", "fault", "fault_ratio")
 _BUILTIN: Final = {"stuck": "hung", "slow": "slow", "memory": "memory"}
 _WHOLE: Final = ("crashes", "unhealthy", "changed", "schedule")

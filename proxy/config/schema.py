@@ -59,6 +59,11 @@ class AccessLog(Struct, frozen=True, forbid_unknown_fields=True):
         Literal["json", "combined"],
         about("one JSON object a line, or the combined format that log tools know"),
     ] = "json"
+    size: Annotated[Size, within(0), about("rotated before it grows larger; 0: not by size")] = 100 * units.MB
+    files: Annotated[int, within(1, 1000), about("old ones that stay, `PATH.1` the newest")] = 5
+    age: Annotated[Duration, within(0), about("rotated so long after its first line; 0: not by age")] = (
+        24 * units.HOURS
+    )
 
 
 class Limits(Struct, frozen=True, forbid_unknown_fields=True):
@@ -464,10 +469,13 @@ class Alert(Struct, frozen=True, forbid_unknown_fields=True):
         Alarm, about("what is seen", '{ fault_ratio = { above = "5%", count = 20, for = "1m" } }')
     ]
     notify: Annotated[tuple[str, ...], about("names of `[notify.NAME]`", '["ops"]')]
+    apps: Annotated[tuple[str, ...], about("only these apps; none: all, and the gateway itself", '["web"]')] = ()
 
 
 class Notify(Struct, frozen=True, forbid_unknown_fields=True):
-    webhook: Annotated[str | None, kind("url"), about("POSTed as JSON", '"https://example.com/hook"')] = None
+    webhook: Annotated[
+        str | None, kind("url"), about("POSTed as JSON in Alertmanager's form", '"https://example.com/hook"')
+    ] = None
     email: Annotated[str | None, kind("email"), about("an address", '"ops@example.com"')] = None
     command: Annotated[
         tuple[str, ...] | None,
@@ -476,6 +484,25 @@ class Notify(Struct, frozen=True, forbid_unknown_fields=True):
     ] = None
     slack: Annotated[str | None, kind("url"), about("an incoming webhook", '"https://hooks.slack.com/…"')] = (
         None
+    )
+    secret: Annotated[
+        str | None, about("of `webhook`: messages are signed with it (HMAC-SHA256)", '"${HOOK_SECRET}"')
+    ] = None
+    smtp: Annotated[
+        str | None,
+        kind("smtp"),
+        about(
+            "of `email`: `smtp://[USER:PASSWORD@]HOST[:PORT]` or `smtps://…`; with a password, or on port 587,"
+            " STARTTLS is insisted on, `?starttls=no` or `=yes` says otherwise; default: `smtp://localhost:25`",
+            '"smtp://user:${SMTP_PASSWORD}@mail.example.com:587"',
+        ),
+    ] = None
+    sender: Annotated[
+        str | None, kind("email"), about("of `email`: who it is from; default: `triage@` and the host's name",
+                                         '"triage@example.com"')
+    ] = None
+    repeat: Annotated[Duration, about("an incident that is still open is told again after so long; 0: never")] = (
+        4 * units.HOURS
     )
 
 
@@ -511,6 +538,30 @@ class Keep(Struct, frozen=True, forbid_unknown_fields=True):
     ] = ()
 
 
+class StatusPage(Struct, frozen=True, forbid_unknown_fields=True):
+    file: Annotated[
+        str | None,
+        kind("path"),
+        about("the HTML file to write, for everybody; a path beside the config file; off without", '"status.html"'),
+    ] = None
+    title: Annotated[str, about("its heading")] = "Status"
+
+
+class Traces(Struct, frozen=True, forbid_unknown_fields=True):
+    otlp: Annotated[
+        str | None,
+        kind("url"),
+        about("a collector's address for OTLP over HTTP, JSON", '"http://127.0.0.1:4318/v1/traces"'),
+    ] = None
+    headers: Annotated[
+        dict[str, str], kind("fields"), about("sent with each export", '{ Authorization = "Bearer ${TOKEN}" }')
+    ] = {}
+    sample: Annotated[
+        Ratio, about("of the requests that are neither slow nor without an answer; those are always exported")
+    ] = 0.01
+    service: Annotated[str, about("`service.name` of the spans")] = "triage"
+
+
 class Config(Struct, frozen=True, forbid_unknown_fields=True):
     """A whole config file, every default applied, every path absolute."""
 
@@ -518,5 +569,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     admin: Annotated[Admin, about("admin API and dashboard")] = named(default_factory=Admin)
     apps: Annotated[dict[str, App], kind("named"), about("the web applications")] = {}
     keep: Annotated[Keep, about("how long, how much")] = named(default_factory=Keep)
+    traces: Annotated[Traces, about("requests and attempts as spans, exported; off without `otlp`")] = Traces()
+    status_page: Annotated[StatusPage, about("a public page, static, off by default")] = StatusPage()
     alerts: Annotated[tuple[Alert, ...], about("incidents that someone is told of")] = ()
     notify: Annotated[dict[str, Notify], kind("named"), about("who is told, and how")] = {}

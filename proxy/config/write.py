@@ -30,12 +30,20 @@ def shown(config: Config) -> dict[str, Any]:
             for step in rule["then"]:
                 if isinstance(step, dict) and "run" in step:
                     step["run"] = masking.arguments(step["run"])
+    traces = tables["traces"]
+    traces["headers"] = dict.fromkeys(traces["headers"], masking.MASK)
+    if traces["otlp"]:
+        traces["otlp"] = masking.masked("", traces["otlp"])
     for notify in tables["notify"].values():
         for way in ("webhook", "slack"):  # such an address is itself the credential
             if notify[way]:
                 notify[way] = re.sub(r"(https?://)(?:[^/?#]*@)?([^/?#]*).*", rf"\1\2/{masking.MASK}", notify[way])
         if notify["command"]:
             notify["command"] = masking.arguments(notify["command"])
+        if notify["secret"]:
+            notify["secret"] = masking.MASK
+        if notify["smtp"]:
+            notify["smtp"] = masking.masked("", notify["smtp"])
     return tables
 
 

@@ -58,6 +58,7 @@ async def adopt(gateway: Gateway, state: State, known: Known) -> int:
     await asyncio.to_thread(gateway.shared.limits.adopt, [(one.state.name, one.process) for one in runners])
     for record in state["exits"]:
         gateway.on_exit(record)
+    await gateway.logbook.first_look()
     for app in gateway.apps.values():
         gateway.scaler.settle(app)
     for pool in (*gateway.pools.values(), *gateway.leaving):

@@ -20,6 +20,8 @@ import orjson
 from proxy.control.names import write_whole
 from proxy.control.state import ByHand, Event
 
+MUTED: Final = "muted"
+"""The key of an app of whose incidents nobody is told."""
 EJECTED: Final = "ejected "
 """The key of an instance ejected by hand is this and its name."""
 

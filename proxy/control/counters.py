@@ -312,8 +312,9 @@ class Counters:
         self._app_rates: dict[str, Seconds] = {}
         self._changed: dict[Key, float] = {}  # Unix time
 
-    def apply(self, stats: Stats, now: float | None = None) -> None:
-        """A worker's message. `now` is Unix time."""
+    def apply(self, stats: Stats, now: float | None = None, news: bool = False) -> None:
+        """A worker's message. `now` is Unix time. `news`: this control saw the worker begin, so that its first counts
+        are of these seconds; of another it is not known."""
         now = time.time() if now is None else now
         worker = self._workers.get(stats.worker)
         first = worker is None
@@ -322,7 +323,7 @@ class Counters:
             worker = self._workers[stats.worker] = _Worker(stats.epoch)
         self.stats[stats.worker] = stats
         for row in stats.rows:
-            self._row(worker, row, int(now), fresh=not first)
+            self._row(worker, row, int(now), fresh=news or not first)
             self._changed[row.app, row.instance] = now
 
     def _row(self, worker: _Worker, row: Row, second: int, fresh: bool) -> None:

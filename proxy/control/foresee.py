@@ -152,6 +152,17 @@ def _autoheal(pool: Pool, name: str, *, enabled: bool, for_: float = 0.0) -> For
     return Foresight([f"no rule acts on {pool.app.name} {lasts}; they go on to say what they would do"])
 
 
+def _mute(pool: Pool, name: str, *, for_: float = 0.0, unmute: bool = False) -> Foresight:
+    if unmute:
+        return Foresight([f"those who are told of {pool.app.name} are told again, first of what is open now"])
+    return Foresight(
+        [
+            f"nobody is told of incidents of {pool.app.name} for {units.duration(for_)}; they are recorded",
+            "of those that are open at its end everyone is told then",
+        ]
+    )
+
+
 def _start_time(pool: Pool) -> str:
     took = [_between(one.moves) for one in pool.app.instances.values() if one.lifecycle is Lifecycle.READY]
     known = [seconds for seconds in took if seconds]
@@ -176,4 +187,5 @@ LINES: Final[dict[str, Callable[..., Foresight]]] = {
     "release": _release,
     "scale": _scale,
     "autoheal": _autoheal,
+    "mute": _mute,
 }

@@ -24,6 +24,8 @@ import proxy
 from proxy import faults, units
 from proxy.config import Config, ConfigProblems, Process, diff, worker_count
 from proxy.control import cgroups, ledger, reload, routing, sampling
+from proxy.control.alerts.engine import Alerts
+from proxy.control.alerts.metrics import Metrics as AnyMetric
 from proxy.control.autoheal.engine import Engine
 from proxy.control.autoheal.readings import Readings
 from proxy.control.counters import Counters
@@ -31,12 +33,17 @@ from proxy.control.dns import Watcher, literal
 from proxy.control.evidence import KIND, Evidence
 from proxy.control.fate import OomWatch
 from proxy.control.fates import Fates
+from proxy.control.incidents.health import Health
 from proxy.control.launcher import Launcher, Refused
 from proxy.control.limits import Limits
 from proxy.control.log import Log
+from proxy.control.logs.book import LogBook
+from proxy.control.logs.writer import LogWriter
 from proxy.control.mend import Mender
+from proxy.control.metrics.exemplars import Exemplars
+from proxy.control.metrics.own import Lag, Own
+from proxy.control.metrics.rings import Rings
 from proxy.control.names import Numbers, Rows
-from proxy.control.output import LogWriter
 from proxy.control.process import ProcessRunner
 from proxy.control.records import RecordStore
 from proxy.control.scaler import Scaler
@@ -46,6 +53,7 @@ from proxy.control.state import AppState, Events, InstanceState, ReloadResult, U
 from proxy.control.store import Store, retention, sample
 from proxy.control.store.points import STEPS
 from proxy.control.supervisor import Pool
+from proxy.control.traces import Traces
 from proxy.control.upgrade import Upgrade
 from proxy.control.watch import FileWatcher
 from proxy.control.workers import Workers
@@ -111,6 +119,8 @@ class Gateway:
         self.app_rows = Rows(APPS, (int(app["row"]) for app in known.apps.values()))
         self.secret = ""
         self.pages: dict[str, str] = {}
+        self.admin_address = ""
+        """Of the admin API over TCP, as it really is."""
         self._ledger_fd = ledger_fd
         self._dirty = False
         self._unsaved = False
@@ -151,9 +161,13 @@ class Gateway:
         )
         self.operations = self.shared.operations
         self.store = Store(
-            self.data_dir, self.events, self.shared.event, retention.Limits(config.keep.store), fresh=not known.table
+            self.data_dir, self.events, self.shared.event, _limits(config), fresh=not known.table
         )
         self.events.listeners.append(self.store.event)
+        self.logbook = self.shared.logbook = LogBook(
+            self.shared.logs, self.apps, self.shared.event, self._save_soon, self.store.exception
+        )
+        self.records.keep = self.store.request
         self.operations.keep = self.store.operation
         self._sampled = 0
         self.evidence = Evidence(self.shared, self.find, config.keep)
@@ -163,6 +177,24 @@ class Gateway:
             self.shared, self.apps, self.mender.act, lambda app: self.pools[app].try_failed()
         )
         self.readings = Readings(self.apps, self.counters, board, lambda: self.workers, self.watcher.fingerprint)
+        self.own = Own(self.data_dir)
+        self.exemplars = Exemplars()
+        self.own_lag = Lag()
+        self.sampler = sampling.Sampler()
+        self.rings = Rings(
+            self.apps,
+            self.counters,
+            board,
+            lambda: self.workers,
+            lambda: self.readings.settled,
+            self.own,
+            fresh=not known.table,
+            find=self.find,
+            keep=self.store.freeze,
+            losses=lambda: (self.output_lost, sum(self.store.dropped.values())),
+            lag=self.own_lag.take,
+            broke=lambda error: log.error("defect", f"the rings of metrics failed: {error!r}"),
+        )
         self.scaler = Scaler(
             self.shared, self.apps, self.mender.act, self.readings, lambda app: self.pools[app].wake()
         )
@@ -170,15 +202,32 @@ class Gateway:
         self.each_second += [self.watcher.tick, self.autoheal.tick, self.scaler.tick]
         self.lasting["autoheal"] = self.autoheal
         self.lasting["watcher"] = self.watcher
+        self.lasting["logs"] = self.logbook
+        self.each_second.append(self.logbook.tick)
         self.lasting["scaler"] = self.scaler
         self.lasting["operations"] = self.operations
         self.lasting["by_hand"] = self.shared.by_hand
         self.each_second.append(self.mender.tick)
+        self.each_second.append(self.rings.tick)
+        self.health = Health(self, fresh=not known.table)
+        self.incidents, self.self_check = self.health.incidents, self.health.self_check
+        self.incidents.freeze = lambda app, why: self.rings.freeze(app, "", why)
+        self.each_second.append(self.health.tick)
+        self.lasting["incidents"] = self.health
+        self.alerts = Alerts(
+            self.shared, self.apps, self.readings, self.incidents, AnyMetric(self.rings), self.store,
+            lambda: (self.config.admin.url or self.admin_address).rstrip("/"), self._save_soon,
+        )  # fmt: skip
+        self.each_second.append(self.alerts.tick)
+        self.lasting["alerts"] = self.alerts
         for name, part in self.lasting.items():
             part.load(known.parts.get(name, {}))
+        self.alerts.configure(config)
         self._workers = Workers(
             launcher, self.shared.event, board, descriptors, self.data_dir, self._from_worker, self._table
         )
+        self.traces = Traces(self._place, lambda: routing.gateway_id(self.secret))
+        self.traces.configure(config.traces, config.gateway.slow)
         self.upgrade = Upgrade(self, ledger_fd)
         self._workers.on_other_code = self.upgrade.other_code
         self.fates = Fates(self.find_runner, self._workers.send)
@@ -210,6 +259,13 @@ class Gateway:
             if found is not None:
                 return found
         return None
+
+    def _place(self, app: str, instance: str) -> tuple[str, int]:
+        """Address and port of an instance, for its spans."""
+        state = self.apps.get(app)
+        found = state.instances.get(instance) if state is not None else None
+        found = found or (self.instance(instance) if instance else None)
+        return (found.path, 0) if found and found.path else (found.host, found.port) if found else ("", 0)
 
     async def find(
         self, id_prefix: str, limit: int = 10, app: str = "", path: str = "", instance: str = ""
@@ -337,18 +393,21 @@ class Gateway:
         self.shared.logs.size = config.keep.instance_logs.size
         self.shared.logs.files = config.keep.instance_logs.files
         self.records.age = config.keep.requests
-        self.store.configure(retention.Limits(config.keep.store))
+        self.store.configure(_limits(config))
         self.evidence.keep = config.keep
+        self.traces.configure(config.traces, config.gateway.slow)
         for name in changes.removed:
             del self.apps[name]
             self.let_go(self.pools.pop(name))
         self.watch_names()
         self.autoheal.configure(config)
+        self.alerts.configure(config)
         for name, change in changes.changed.items():
             self.pools[name].configure(config.apps[name])
             self.scaler.settle(self.apps[name])
             if change.fresh_instances:
                 self.mender.config_changed(name, change.process_keys)
+        self.logbook.look_soon()
         for name in changes.added:
             pool = self.add_app(name)
             self.scaler.settle(pool.app)
@@ -442,6 +501,7 @@ class Gateway:
 
     def hand_over(self) -> None:
         """Write the ledger for the last time: what happens from now on the launcher tells the next control."""
+        self.logbook.hand_over()
         self.save()
         self._handed_over = True
 
@@ -511,17 +571,25 @@ class Gateway:
                         inflight = self.board.total(state.row)
                         self._workers.broadcast(self.fates.of(state.name, state.row, ended, inflight))
                         self.records.refine(state.name, ended)
+                        if not ended.ours and not self.stopping:
+                            self.rings.ended(pool.app.name, state.name, f"{state.name} ended: {ended.words}")
                     break
         self.changed()
 
     def _from_worker(self, slot: int, message: link.ToControl) -> None:
         match message:
             case link.Stats():
-                self.counters.apply(message)
+                began = self._workers.states[slot].started_at
+                self.counters.apply(message, news=began >= self.started_at)
+                self.rings.heard(message)
                 self._count(slot, message)
             case link.Records(items=items):
                 for record in items:
-                    self.records.add(record)
+                    if self.records.add(record):
+                        self.exemplars.add(record)
+                self.traces.add(items)
+            case link.Sampled(items=items):
+                self.traces.add(items)
             case link.Learned():
                 pool = self.pools.get(message.app)
                 if pool is not None:
@@ -585,15 +653,19 @@ class Gateway:
     async def ticking(self) -> None:
         """Once a second, as long as control lives."""
         ticks = 0
+        self.own_lag.start()
+        due = time.monotonic()
         while True:
-            await asyncio.sleep(1.0)
+            due = max(due + 1.0, time.monotonic() + 0.2)  # each second, whatever the work of one takes
+            await asyncio.sleep(due - time.monotonic())
             ticks += 1
             self._workers.tick()
             for pool in self._all_pools():
                 pool.tick()
             self.shared.oom.sample()
-            for call in self.each_second:
+            for call in tuple(self.each_second):
                 call(time.monotonic())
+                await asyncio.sleep(0)  # each may take its 2 ms: not all in one turn of the loop
             await self._sample_store()
             if ticks % 5 == 0 and self.shared.numbers.error:
                 await self.shared.numbers.write()
@@ -603,27 +675,37 @@ class Gateway:
 
     async def _sample(self) -> None:
         states = [state for pool in self._all_pools() for state in pool.app.instances.values() if state.pid]
-        if not states:
-            return
-        found = await asyncio.to_thread(self._look, {state.name: state.pid for state in states})
+        own = {f"worker{worker.slot + 1}": worker.pid for worker in self.workers if worker.pid}
+        own |= {"control": os.getpid(), "launcher": self.launcher_pid}
+        found = await asyncio.to_thread(self._look, {state.name: state.pid for state in states}, own)
         for state in states:
             usage = found.get(state.name)
             if usage is not None and state.pid and state.pid == usage.pids[0]:
-                usage.cpu = sampling.rate(state.usage, usage) if state.usage and state.pid in state.usage.pids else 0.0
+                before = state.usage if state.usage and state.pid in state.usage.pids else None
+                sampling.follow(before, usage)
                 state.usage = usage
                 state.usage_history.append(usage)
 
-    def _look(self, pids: dict[str, int]) -> dict[str, Usage]:
+    def _look(self, pids: dict[str, int], own: dict[str, int]) -> dict[str, Usage]:
         """In a thread."""
-        found = sampling.sample(pids, time.monotonic())
+        self.own.look(own, time.monotonic())
+        if not pids:
+            return {}
+        found = self.sampler.sample(pids, time.monotonic())
         self.shared.limits.look(found)
         return found
 
     async def open_store(self) -> None:
         """Numbers go on from what is there; what a former control could not write any more is handed over again."""
         began = await self.store.open()
+        if self.events.ring and began.next_event > self.events.next_id:  # those since the ledger was written last
+            self.events.ring.extend(await self.store.events_after(self.events.ring[-1].id))
         self.events.next_id = max(self.events.next_id, began.next_event)
         self.operations.at_least(began.next_operation)
+        self.rings.at_least(began.next["frozen"])
+        self.records.at_least(began.next["requests"])
+        await self.health.begin(began.next["incidents"])
+        await self.logbook.begin(self.store.exceptions)
         for event in self.events:
             self.store.event(event)
         for operation in self.operations:
@@ -640,7 +722,12 @@ class Gateway:
             await asyncio.sleep(0)
             extra = self.readings.extra()
             await asyncio.sleep(0)
-            self.store.sample(sample.take(self.apps.values(), self.board, snapshot, now, time.monotonic(), extra))
+            for key, more in self.rings.extra().items():
+                extra.setdefault(key, {}).update(more)
+            own, anew, self.rings.anew = self.rings.own_points(), self.rings.anew, False
+            self.store.sample(
+                sample.take(self.apps.values(), self.board, snapshot, now, time.monotonic(), extra, own, anew)
+            )
 
     def _tidy(self) -> None:
         present = {(app.name, name) for app in self.apps.values() for name in app.instances}
@@ -698,7 +785,11 @@ class Gateway:
         if self.shared.numbers.error:
             await self.shared.numbers.write()
         self.save()
-        await asyncio.to_thread(self.shared.logs.close)
+        await self.alerts.close(1.0)
+        await self.health.close()
+        await self.traces.close()
+        await self.logbook.close()
+        self.logbook.last_words()
         await self.store.close()
         await asyncio.to_thread(self.shared.limits.close)
         self.launcher.bye(0)
@@ -731,11 +822,23 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.upgrade.close()
+        self.own_lag.close()
+        await self.rings.close()
+        await self.alerts.close()
+        await self.health.close()
+        await self.traces.close()
         await self.autoheal.close()
         for pool in list(self._all_pools()):
             await pool.close()
         self.shared.dns.close()
         await self._workers.close()
+        await self.logbook.close()
+        self.logbook.last_words()
         await self.store.close()
         self.evidence.close()
         os.close(self._ledger_fd)
+
+
+def _limits(config: Config) -> retention.Limits:
+    """How much and how long the store keeps."""
+    return retention.Limits(config.keep.store, requests=config.keep.requests, incidents=config.keep.incidents)

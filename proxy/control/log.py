@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.control.output import stamp
+from proxy.control.logs.lines import stamp
 
 PART: Final = 4096
 """A write of at most PIPE_BUF bytes to a pipe that polls as writable does not block (pipe(7))."""

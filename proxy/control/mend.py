@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from proxy import units
 from proxy.control import foresee, given, recycling, settling
-from proxy.control.by_hand import EJECTED
+from proxy.control.by_hand import EJECTED, MUTED
 from proxy.control.foresee import Foresight
 from proxy.control.operations import BY_HAND, Asked, Operation, Operations
 from proxy.control.planner import REPLACING, order
@@ -34,6 +34,7 @@ __all__ = ["Foresight", "Mender", "NotPossible"]
 
 MOST: Final = 1000
 """Instances of one app, as in the config."""
+LONGEST_MUTE: Final = 30 * units.DAYS
 RULE_EJECTS: Final = 300.0
 """Seconds for which a rule ejects, when it does not say."""
 
@@ -61,6 +62,7 @@ class Mender:
         restart, start, stop, hold, release: an app. recycle, eject (for_: seconds), admit: an instance.
         scale: an app; instances (int), or auto=True; memory (bytes or 0 for what the config says), cpus likewise.
         autoheal: an app; enabled (bool), for_ (seconds, 0.0: until it is switched on).
+        mute: an app; for_ (seconds), or unmute=True.
         What is set by hand takes for_ too: stop, hold, scale. `force`: also what leaves no instance that gets requests.
         recycle and restart take `hung`: nothing is answered any more, so what is on it is not waited for long.
         """
@@ -360,6 +362,29 @@ class Mender:
         return operation
 
 
+    # --- mute ----------------------------------------------------------------------------------------
+
+    def _check_mute(
+        self, pool: Pool, name: str, asked: Asked, *, for_: float = 0.0, unmute: bool = False
+    ) -> None:
+        if unmute and MUTED not in pool.app.by_hand:
+            raise NotPossible("not-muted", f"{pool.app.name} is not muted")
+        if not unmute and not 0 < for_ <= LONGEST_MUTE:
+            raise NotPossible(
+                "no-end", "a mute has an end, after 30 days at the latest", f"`triage mute {pool.app.name} --for 1h`"
+            )
+
+    def _mute(
+        self, pool: Pool, name: str, asked: Asked, *, for_: float = 0.0, unmute: bool = False
+    ) -> Operation:
+        operation = self._begin("mute", pool, "", asked, (), **({"unmute": True} if unmute else {"for_s": for_}))
+        if unmute:
+            self.shared.by_hand.end(pool.app.name, MUTED)
+        else:
+            self.shared.by_hand.set(pool.app.name, MUTED, True, asked.by, asked.reason, for_)
+        return operation
+
+
 def _driver(pool: Pool, operation: Operation) -> Driver:
     """Who follows it to its end."""
     match operation.act:
@@ -369,6 +394,8 @@ def _driver(pool: Pool, operation: Operation) -> Driver:
             return settling.settled
         case "stop":
             return settling.stopped
+        case "mute":
+            return settling.noted
         case _:
             return settling.routed
 
@@ -406,6 +433,7 @@ _CHECKS: Final[dict[str, Callable[..., None]]] = {
     "release": Mender._check_release,
     "scale": Mender._check_scale,
     "autoheal": Mender._check_autoheal,
+    "mute": Mender._check_mute,
 }
 _BEGIN: Final[dict[str, Callable[..., Operation]]] = {
     "recycle": Mender._recycle,
@@ -418,4 +446,5 @@ _BEGIN: Final[dict[str, Callable[..., Operation]]] = {
     "release": Mender._release,
     "scale": Mender._scale,
     "autoheal": Mender._autoheal,
+    "mute": Mender._mute,
 }

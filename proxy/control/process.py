@@ -19,7 +19,7 @@ from proxy.control.fate import describe
 from proxy.control.instance import Owner, Runner
 from proxy.control.launcher import Refused
 from proxy.control.lifecycle import Event
-from proxy.control.output import OutputCapture
+from proxy.control.logs.capture import OutputCapture
 from proxy.control.shared import Shared
 from proxy.control.state import Admission, Exit, InstanceState, Lifecycle, ProbeResult
 from proxy.link.spawn import ExitRecord, SpawnRequest
@@ -83,8 +83,8 @@ class ProcessRunner(Runner):
                 self._add_failure(now)
             self.shared.event(
                 "stopped" if planned else "exited", told, state.app, state.name,
-                code=ended.code, signal=ended.signal, oom=ended.oom, by_itself=ended.by_itself,
-                last_lines=list(ended.last_lines),
+                code=ended.code, signal=ended.signal, oom=ended.oom, by_itself=ended.by_itself, ours=ended.ours,
+                words=ended.words, at=ended.at, lasted=ended.lasted, last_lines=list(ended.last_lines),
             )  # fmt: skip
             self.step(Event.ENDED, told)
             self.owner.told(state, f"{state.name} ended: {ended.words}")

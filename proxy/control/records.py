@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple, Protocol
@@ -87,7 +87,7 @@ class Filter:
             and (not self.status or any(low <= record.status <= high for low, high in self.status))
             and record.total_us >= self.slower * 1e6
             and record.time >= self.since
-            and (not self.path or self._path(record.target.partition("?")[0]))
+            and (not self.path or self.of_path(record.target))
             and (not self.instance or self._instance(record))
         )
 
@@ -96,7 +96,9 @@ class Filter:
             return True
         return any(attempt.instance == self.instance for attempt in record.attempts or ())
 
-    def _path(self, path: str) -> bool:
+    def of_path(self, target: str) -> bool:
+        """Whether the path of a target is one that `path` asks for."""
+        path = target.partition("?")[0]
         if "*" in self.path or "?" in self.path:
             return fnmatchcase(path, self.path)
         return path.startswith(self.path)
@@ -148,6 +150,10 @@ class RecordStore:
         self.seen = 0
         """Records that came from workers; `seen - kept` were counted only."""
         self.kept = 0
+        self.keep: Callable[[int, Record], None] = lambda number, record: None
+        """Called with each one that is kept, and again when it was refined."""
+        self.whole_from = 1
+        """From this number on nothing is missing here of what was kept."""
         self._number = 0
         self._records: OrderedDict[int, Record] = OrderedDict()  # by number, in the order of arrival
         self._ids: dict[str, int] = {}
@@ -160,6 +166,12 @@ class RecordStore:
 
     def __len__(self) -> int:
         return len(self._records)
+
+    def at_least(self, number: int) -> None:
+        """The next number is not below this one; what had lower ones is on the disk."""
+        self._number = max(self._number, number - 1)
+        if not self._records:
+            self.whole_from = self._number + 1
 
     def add(self, record: Record, now: float | None = None) -> bool:
         """Keep it, if the bounds of this minute allow."""
@@ -189,6 +201,7 @@ class RecordStore:
                 if len(self._by_instance) > 2000:
                     self._by_instance.popitem(last=False)
             recent.append(number)
+        self.keep(number, record)
         return True
 
     def _wanted(self, record: Record, now: float) -> bool:
@@ -216,6 +229,7 @@ class RecordStore:
 
     def _remove(self, number: int) -> None:
         record = self._records.pop(number)
+        self.whole_from = max(self.whole_from, number + 1)
         self._ids.pop(record.id, None)
         if self._client_ids.get(record.client_request_id) == number:
             del self._client_ids[record.client_request_id]
@@ -244,6 +258,7 @@ class RecordStore:
                     if not self._classes[before]:
                         del self._classes[before]
                     self._classes.setdefault((record.app, record.fault), deque()).append(number)
+                self.keep(number, record)
         return refined
 
     def get(self, id: str) -> Record | None:
@@ -285,15 +300,21 @@ class RecordStore:
 
     def nearest(self, at: float, app: str = "", fault: str = "", worker: int | None = None) -> Record | None:
         """The kept record next in time to a request that was not kept; one of the same worker, if any."""
-        best: Record | None = None
-        distance = float("inf")
-        for record in self._records.values():
-            if (app and record.app != app) or (fault and record.fault != fault):
-                continue
-            away = abs(record.time - at) + (0.5 if worker is not None and record.worker != worker else 0.0)
-            if away < distance:
-                best, distance = record, away
-        return best
+        asked = (
+            record
+            for record in self._records.values()
+            if (not app or record.app == app) and (not fault or record.fault == fault)
+        )
+        return nearest(asked, at, worker)
+
+
+def nearest(records: Iterable[Record], at: float, worker: int | None = None) -> Record | None:
+    """The one next in time; half a second more is not too far for one of the same worker."""
+
+    def away(record: Record) -> float:
+        return abs(record.time - at) + (0.5 if worker is not None and record.worker != worker else 0.0)
+
+    return min(records, key=away, default=None)
 
 
 def _refine(record: Record, exit: Exited) -> bool:

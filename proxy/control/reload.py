@@ -64,6 +64,8 @@ def described(changes: Changes) -> list[str]:
     lines += [f"gateway.{key} changed" for key in changes.gateway]
     lines += [f"admin.{key} changed" for key in changes.admin if key != "socket"]
     lines += [f"keep.{key} changed" for key in changes.keep]
+    lines += [f"traces.{key} changed" for key in changes.traces]
+    lines += [f"status_page.{key} changed" for key in changes.status_page]
     if changes.alerting:
         lines.append("alerts or notify changed")
     return lines

@@ -37,6 +37,9 @@ def settings(config: Config, workers: int, secret: str, pages: dict[str, str]) -
         proxy_protocol=gateway.proxy_protocol,
         access_log=log.path if log else "",
         access_log_format=log.format if log else "json",
+        access_log_size=log.size if log else 0,
+        access_log_files=log.files if log else 5,
+        access_log_age=log.age if log else 0.0,
         slow=gateway.slow,
         head_limit=gateway.limits.head,
         headers_limit=gateway.limits.headers,
@@ -49,8 +52,14 @@ def settings(config: Config, workers: int, secret: str, pages: dict[str, str]) -
         error_pages=pages,
         certificates=tuple((pair.cert, pair.key) for pair in gateway.certificates),
         secret=secret,
-        gateway_id=hashlib.sha256(f"gateway-id {secret}".encode()).hexdigest()[:8],
+        trace_sample=config.traces.sample if config.traces.otlp else -1.0,
+        gateway_id=gateway_id(secret),
     )
+
+
+def gateway_id(secret: str) -> str:
+    """Eight hex digits, the same for all workers and after a restart."""
+    return hashlib.sha256(f"gateway-id {secret}".encode()).hexdigest()[:8]
 
 
 def app(state: AppState, now: float) -> link.App:

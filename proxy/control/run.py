@@ -74,7 +74,9 @@ async def _run(fd: int, admin: Admin | None) -> int:
 
     workers = [child for child in state["children"] if child["kind"] == "worker"]
     launcher.on_event = on_event
-    started = await admin(gateway, await _admin_sockets(launcher, state)) if admin is not None else None
+    sockets = await _admin_sockets(launcher, state)
+    gateway.admin_address = _address(sockets.get("admin"))
+    started = await admin(gateway, sockets) if admin is not None else None
     await gateway.worker_set.begin(worker_count(gateway.config.gateway), state["listeners"], workers)
     # What lives now lives long: looking through it, with a thousand instances, would hold the loop for 20 ms.
     gc.collect()
@@ -181,6 +183,15 @@ async def _admin_sockets(launcher: Launcher, state: State) -> dict[str, socket.s
         if name in state["held"]:
             found[name] = socket.socket(fileno=await launcher.fetch(name))
     return found
+
+
+def _address(sock: socket.socket | None) -> str:
+    """For links; of a wildcard with this machine's name."""
+    if sock is None or sock.family == socket.AF_UNIX:
+        return ""
+    host, port = sock.getsockname()[:2]
+    host = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+    return f"http://{host}:{port}"
 
 
 if __name__ == "__main__":

@@ -27,6 +27,11 @@ async def routed(shared: Shared, pool: Pool, operation: Operation) -> None:
     shared.operations.done(operation)
 
 
+async def noted(shared: Shared, pool: Pool, operation: Operation) -> None:
+    """mute: written down is done."""
+    shared.operations.done(operation)
+
+
 async def settled(shared: Shared, pool: Pool, operation: Operation) -> None:
     """scale, start: until as many as wanted are there and ready, and those too many have ended."""
     pool.refresh()

@@ -12,7 +12,7 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from proxy.control.by_hand import Book
 from proxy.control.dns import Watcher
@@ -20,13 +20,16 @@ from proxy.control.fate import OomWatch
 from proxy.control.launcher import Launcher
 from proxy.control.limits import Limits
 from proxy.control.log import Log
+from proxy.control.logs.writer import LogWriter
 from proxy.control.names import Numbers, Rows
 from proxy.control.operations import Operation, Operations
-from proxy.control.output import LogWriter
 from proxy.control.state import AppState, Event, Events, InstanceState
 from proxy.link import messages as link
 from proxy.link.board import Board
 from proxy.link.spawn import Plan
+
+if TYPE_CHECKING:
+    from proxy.control.logs.book import LogBook
 
 
 @dataclass(slots=True)
@@ -48,6 +51,7 @@ class Shared:
     broadcast: Callable[[link.ToWorker], None]  # to all workers
     operations: Operations = field(init=False)
     by_hand: Book = field(init=False)
+    logbook: LogBook = field(init=False)
     collect: Callable[[AppState, InstanceState, Operation], Awaitable[str]] | None = None
     """Takes evidence before an instance ends, in bounded time; never raises; answers what came of it in words."""
     ports: set[int] = field(default_factory=set)  # given to instances
@@ -74,5 +78,6 @@ _WARNINGS = frozenset(
      "worker-silent", "worker-protocol", "reload-refused", "control-restarted", "will-not-end", "dns",
      "launcher-refused", "would-eject", "watch-refused", "watch-cut", "watch-unrest",
      "watch-often", "aborted", "killed", "not-replaced", "by-hand-lost", "by-hand-unsaved",
-     "store-failing", "store-set-aside"}
+     "store-failing", "store-set-aside", "incident-opened", "incident-reopened",
+     "incident-cause", "status-page", "notify-failing", "notify-lost"}
 )  # fmt: skip

@@ -21,7 +21,7 @@ from proxy.link.messages import BadResponse, Stats, Watch
 
 if TYPE_CHECKING:
     from proxy.config import App as AppConfig
-    from proxy.control.output import OutputCapture
+    from proxy.control.logs.capture import OutputCapture
 
 EVENTS_KEPT: Final = 5000
 MOVES_KEPT: Final = 20
@@ -101,6 +101,13 @@ class Usage:
     descriptors: int = 0
     descriptors_most: int = 0  # of the process that has most
     pids: tuple[int, ...] = ()
+    private: int | None = None  # bytes that no other process shares, swapped ones too; None: not known
+    io_read: int | None = None  # bytes from disks, cumulative, of those alive; None: it may not be read
+    io_write: int | None = None
+    connections: int | None = None  # sockets, listening ones too
+    cpu_time: float = 0.0  # as cpu_seconds, but never falls as long as the root lives
+    read_total: int | None = None  # likewise of I/O
+    write_total: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

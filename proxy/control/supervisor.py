@@ -25,8 +25,8 @@ from proxy.control.address import AddressRunner, fresh, name_of
 from proxy.control.admission import Admissions
 from proxy.control.assessing import degraded
 from proxy.control.log import Sink
+from proxy.control.logs.capture import OutputCapture
 from proxy.control.operations import Operation
-from proxy.control.output import OutputCapture
 from proxy.control.planner import STARTING, Planner
 from proxy.control.process import ABORT_WITHIN, ProcessRunner
 from proxy.control.shared import Shared
@@ -146,10 +146,10 @@ class Pool:
                 runner.leave(state.stop_reason)
         else:
             assert process is not None
-            output = OutputCapture(state.name, self.shared.logs, self._echo())
+            output = self._capture(state)
             runner = ProcessRunner(self.shared, self, state, process, output)
             if stdout >= 0 or stderr >= 0:
-                output.attach(stdout, stderr)
+                self.shared.logbook.attach(output, stdout, stderr)
             if state.lifecycle in (Lifecycle.DRAINING, Lifecycle.STOPPING):
                 runner.leaving.set()
             elif state.lifecycle is Lifecycle.READY:
@@ -423,13 +423,14 @@ class Pool:
                 state.why = f"in {before.name}'s place, in {units.duration(delay)}: {before.why}"
         state.moved(time.time())
         app.instances[name] = state
-        output = OutputCapture(name, shared.logs, self._echo())
-        self._begin(ProcessRunner(shared, self, state, process, output))
+        self._begin(ProcessRunner(shared, self, state, process, self._capture(state)))
         shared.changed()
 
     def _begin(self, runner: ProcessRunner | AddressRunner, tell: bool = True) -> None:
         name = runner.state.name
-        runner.state.log_paths = (str(self.shared.logs.path(name)),) if runner.state.kind == "process" else ()
+        if isinstance(runner, ProcessRunner):
+            logs = (name, f"{self.app.name}.files") if runner.process.logs else (name,)
+            runner.state.log_paths = tuple(str(self.shared.logs.path(log)) for log in logs)
         self.runners[name] = runner
         self._tasks[name] = asyncio.get_running_loop().create_task(self._live(runner), name=f"instance {name}")
         if tell:
@@ -471,6 +472,9 @@ class Pool:
         if last is not None:
             self.moved(last)  # once for all: what it looks at is the whole pool
         self.shared.changed()
+
+    def _capture(self, state: InstanceState) -> OutputCapture:
+        return OutputCapture(state.name, self.shared.logbook, self._echo(), self.app.name, lambda: state.version)
 
     def _echo(self) -> _Echo | None:
         return _Echo() if self.shared.plan["run"] else None

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from proxy.faults import Fault
-from proxy.wire.request import field
+from proxy.wire.request import METHODS, field
 
 _PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 _PAGE: Final = """<!doctype html>
@@ -48,6 +48,10 @@ _pages: dict[tuple[str, int, str, str, bool], tuple[bytes, bytes]] = {}
 """Made before, with _ID in the id's place: in a storm of faults nearly all are alike."""
 _PAGES: Final = 512
 _ID: Final = "\x1a"
+_TRACE: Final = "\x1c"
+SELF_CHECK: Final = b"triage-self-check"
+"""The User-Agent of the gateway's own look at itself: an `OPTIONS *` of it with Max-Forwards 0 is no traffic."""
+_ALLOW: Final = ", ".join(name for name, _ in METHODS.values() if name != "TRACE").encode()
 
 
 def date() -> bytes:
@@ -77,7 +81,7 @@ def _place(accept: bytes, *kinds: bytes) -> int:
 
 
 def page(
-    fault: Fault, status: int, id: str, detail: str, kind: str, local: bool, pages: dict[str, str]
+    fault: Fault, status: int, id: str, trace: str, detail: str, kind: str, local: bool, pages: dict[str, str]
 ) -> tuple[bytes, bytes]:
     """Content and its type."""
     phrase = _PHRASES.get(status, "Error")
@@ -89,6 +93,7 @@ def page(
             "status": status,
             "detail": words,
             "request_id": id,
+            "trace_id": trace,
         }
         if local:
             problem["fault"] = fault.name
@@ -112,20 +117,25 @@ def page(
 
 
 def _page(
-    fault: Fault, status: int, id: str, detail: str, kind: str, local: bool, pages: dict[str, str]
+    fault: Fault, status: int, id: str, trace: str, detail: str, kind: str, local: bool, pages: dict[str, str]
 ) -> tuple[bytes, bytes]:
     if kind == "html" and pages:
-        return page(fault, status, id, detail, kind, local, pages)
+        return page(fault, status, id, trace, detail, kind, local, pages)
     key = (fault.name, status, detail if local else "", kind, local)
     made = _pages.get(key)
     if made is None:
         if len(_pages) >= _PAGES:
             _pages.clear()
-        made = page(fault, status, _ID, detail.replace(_ID, ""), kind, local, pages)
+        plain = detail.replace(_ID, "").replace(_TRACE, "")
+        made = page(fault, status, _ID, _TRACE, plain, kind, local, pages)
         if kind == "json":
-            made = made[0].replace(b"\\u001a", _ID.encode()), made[1]
+            content = made[0].replace(b"\\u001a", _ID.encode()).replace(b"\\u001c", _TRACE.encode())
+            made = content, made[1]
         _pages[key] = made
-    return made[0].replace(_ID.encode(), id.encode()), made[1]
+    content = made[0].replace(_ID.encode(), id.encode())
+    if kind == "json":
+        content = content.replace(_TRACE.encode(), trace.encode())
+    return content, made[1]
 
 
 def build(
@@ -134,6 +144,7 @@ def build(
     id: str,
     detail: str,
     *,
+    trace: str,
     kept: bytes,
     head_only: bool,
     local: bool,
@@ -144,7 +155,7 @@ def build(
     pages: dict[str, str],
 ) -> bytes:
     """The whole answer. `kept` are the request's field lines, for Accept."""
-    content, type = _page(fault, status, id, detail, form(field(kept, "accept").lower()), local, pages)
+    content, type = _page(fault, status, id, trace, detail, form(field(kept, "accept").lower()), local, pages)
     lines = [
         f"HTTP/1.1 {status} {_PHRASES.get(status, 'Error')}\r\nDate: ".encode() + date(),
         b"Content-Type: " + type,
@@ -163,3 +174,11 @@ def build(
     elif keep_alive_1_0:
         lines.append(b"Connection: keep-alive")
     return b"\r\n".join(lines) + b"\r\n\r\n" + (b"" if head_only else content)
+
+
+def options(id: bytes, *, close: bool, keep_alive_1_0: bool) -> bytes:
+    """The answer to OPTIONS that ends here. A length of 0 is said, because 200 is not without content by itself."""
+    connection = b"Connection: close\r\n" if close else b"Connection: keep-alive\r\n" if keep_alive_1_0 else b""
+    return b"HTTP/1.1 200 OK\r\nDate: %b\r\nAllow: %b\r\nContent-Length: 0\r\nX-Request-ID: %b\r\n%b\r\n" % (
+        date(), _ALLOW, id, connection,
+    )  # fmt: skip

@@ -394,7 +394,10 @@ class ClientConnection(asyncio.Protocol):
             )
         else:
             lines = worker.forwarding_lines(self.peer_key, self.tls, self.local_port, fields.host_field, _VIA[minor])
-        parts = [fields.kept]
+        kept = fields.kept
+        if fields.traceparent and worker.spans is not None:
+            kept = request.without(kept, {b"traceparent"})
+        parts = [kept]
         if not fields.host_field:
             parts.append(b"Host: " + worker.default_host(self.transport) + b"\r\n")
         parts.append(lines)

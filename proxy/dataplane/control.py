@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy import __version__
+from proxy.dataplane.account import settle
 from proxy.dataplane.guard import rss
 from proxy.dataplane.log import log
 from proxy.dataplane.tally import Tally
@@ -25,6 +26,7 @@ for them, and what they cost does not grow with the number of instances."""
 ROWS_EVERY: Final = 0.1
 TELL_RECORDS: Final = 0.05
 """A person who saw a fault asks at once."""
+TELL_SPANS: Final = 0.5
 MOST_WAITING: Final = 4 << 20
 """Bytes that may wait for a slow or dead control; beyond, what a control can do without is dropped and counted."""
 _NEEDED: Final = messages.Ready | messages.Ack | messages.Lost | messages.Drained
@@ -47,7 +49,10 @@ class ControlLink:
     def send(self, message: messages.ToControl) -> None:
         if self._channel.waiting > MOST_WAITING and not isinstance(message, _NEEDED):
             if self.worker is not None:
-                self.worker.kept.dropped += 1
+                if isinstance(message, messages.Sampled) and self.worker.spans is not None:
+                    self.worker.spans.dropped += len(message.items)
+                else:
+                    self.worker.kept.dropped += 1
             return
         self._channel.send(messages.encode(message))
 
@@ -71,6 +76,7 @@ class ControlLink:
         elif isinstance(message, messages.Cut):
             worker.cut(message.row, message.fault)
         elif isinstance(message, messages.Find):
+            settle(worker)
             found = worker.flight.find(message.id, message.limit, message.app, message.path, message.instance)
             self.send(messages.Found(message.question, found))
         elif isinstance(message, messages.Listen):
@@ -95,6 +101,7 @@ class ControlLink:
             self.worker = Worker(self._loop, start.worker, start.epoch, board, fds[1 : 1 + COLUMNS], self.send)
             self.worker.on_drained = self._drained
             self.worker.kept.tell_soon = lambda: self._loop.call_later(TELL_RECORDS, self._tell_records)
+            self.worker.tell_spans_soon = lambda: self._loop.call_later(TELL_SPANS, self._tell_spans)
             self.worker.listening.give(start.listeners, fds[1 + COLUMNS :])
             self._loop.call_later(TELL_EVERY, self._tell)
         else:
@@ -110,6 +117,7 @@ class ControlLink:
     def _tell_stats(self, everything: bool = False, at_once: bool = False) -> None:
         worker = self.worker
         assert worker is not None
+        settle(worker)
         if worker.log is not None:
             worker.log.flush()
         if self._channel.waiting > MOST_WAITING:
@@ -165,6 +173,8 @@ class ControlLink:
                 self._lag_peak,
                 self._oldest,
                 self._heard,
+                worker.spans.dropped if worker.spans is not None else 0,
+                worker.self_checks,
             )
         )
 
@@ -176,10 +186,20 @@ class ControlLink:
         for start in range(0, len(records), 50):
             self.send(messages.Records(records[start : start + 50]))
 
+    def _tell_spans(self) -> None:
+        spans = self.worker.spans if self.worker is not None else None
+        if spans is None:
+            return
+        spans.told = False
+        records = spans.take()
+        for start in range(0, len(records), 50):
+            self.send(messages.Sampled(records[start : start + 50]))
+
     def _drained(self) -> None:
         worker = self.worker
         assert worker is not None
         worker.on_drained = None
+        self._tell_spans()
         self._tell_stats(at_once=True)
         if worker.log is not None:
             worker.log.close()

@@ -34,7 +34,7 @@ from proxy.faults import Fault
 from proxy.link.messages import Attempt, BadResponse, Fate, Suspect
 from proxy.wire.chunked import Piece, encode_last, encode_pieces
 from proxy.wire.hosts import strip_prefix
-from proxy.wire.request import METHODS, Fields, HeadError, RequestLine, cookie, field
+from proxy.wire.request import METHODS, Fields, HeadError, RequestLine, cookie, field, one_hop_less
 
 if TYPE_CHECKING:
     from proxy.dataplane.app import App
@@ -50,6 +50,7 @@ REPLAY: Final = 65536
 REPLAY_ALL: Final = 64 << 20
 """The same over all requests of a worker."""
 _NO_TRIED: Final[tuple[Instance, ...]] = ()
+_COUNTED_HOPS: Final = frozenset((b"OPTIONS", b"TRACE"))
 
 
 class Exchange:
@@ -57,13 +58,16 @@ class Exchange:
 
     __slots__ = (
         "alone", "app", "asked_at", "at_once", "attempts", "began", "bytes_in", "bytes_out", "chunk_out", "chunked",
-        "client", "client_ip", "conn", "connect_last", "connect_time", "detail", "due", "exits", "failed_time",
+        "client", "client_ip", "conn", "connect_last", "connect_time", "detail", "due", "ended_at", "exits",
+        "failed_time",
         "fault", "fields", "first_fault", "fresh", "hash_key", "head", "head_at", "head_done", "head_sent", "id",
         "idle_time", "instance", "keep", "last_instance", "method", "minor", "not_again", "over", "queue_time",
         "queued", "queued_at", "replay", "replay_size", "request_done", "request_head", "reused", "route_prefix",
-        "sent", "sent_at", "status", "sticky", "sticky_given", "target", "tls_time", "tried", "tries", "tunnel",
-        "upload_time", "wait_fate", "wheel_due", "worker",
+        "sent", "sent_at", "status", "sticky", "sticky_given", "target", "tls_time", "tried", "tried_at", "tries",
+        "tunnel", "upload_time", "wait_fate", "wheel_due", "worker",
     )  # fmt: skip
+    ended_at: float
+    """Set by account(), as `tried_at` by `assign`: neither is read before."""
 
     def __init__(
         self,
@@ -125,6 +129,10 @@ class Exchange:
         at = f" on {self.instance.name}" if self.instance else " queued" if self.queued else ""
         return f"<Exchange {self.id.decode()} {self.method.decode()} {self.target.decode('latin-1')}{at}>"
 
+    def trace(self) -> str:
+        """The id of the trace that this request is part of: 32 hex digits, the client's or one that is begun here."""
+        return self.fields.trace or self.worker.ids.trace_text + self.id.decode()
+
     # --- from the head to a connection ------------------------------------------------------------
 
     def begin(self, now: float) -> None:
@@ -162,6 +170,11 @@ class Exchange:
         if fields.via and worker.loops(fields.via):
             self.refuse(faults.LOOP_DETECTED)
             return
+        if fields.max_forwards >= 0 and self.method in _COUNTED_HOPS:
+            if not fields.max_forwards:
+                self._stops_here(now)
+                return
+            fields = self.fields = one_hop_less(fields)
         route = worker.routes.match(fields.host, self.target)
         if route is None:
             self.refuse(faults.NO_ROUTE)
@@ -225,6 +238,7 @@ class Exchange:
 
     def assign(self, instance: Instance, now: float) -> None:
         """A slot of `instance` is ours."""
+        self.tried_at = now
         if self.queued_at:
             self.queue_time += now - self.queued_at
             self.queued_at = 0.0
@@ -285,6 +299,12 @@ class Exchange:
             tail = client.make_tail(fields, self.minor)
         target = strip_prefix(self.target, self.route_prefix) if self.route_prefix else self.target
         id = self.id
+        spans = worker.spans
+        if spans is not None:
+            parent = spans.traceparent(self)
+            return b"".join(
+                (self.method, b" ", target, b" HTTP/1.1\r\n", tail, id, b"\r\ntraceparent: ", parent, b"\r\n\r\n")
+            )
         if fields.traceparent:
             return b"".join((self.method, b" ", target, b" HTTP/1.1\r\n", tail, id, b"\r\n\r\n"))
         return b"".join(
@@ -527,6 +547,8 @@ class Exchange:
             return False  # an answer after all: it is passed on as it came
         note(self, fault, detail, now)
         watches.failed(self, fault, now)
+        if self.worker.spans is not None:
+            self.request_head = b""  # the next attempt has a span of its own
         was_fresh = self.fresh
         conn = self.conn
         blamed = fault.blame is not faults.Blame.NO
@@ -628,6 +650,7 @@ class Exchange:
             self.status,
             self.id.decode(),
             self.detail,
+            trace=self.trace(),
             kept=self.fields.kept,
             head_only=self.method == b"HEAD",
             local=client.local and not self.fields.forwarded and not self.fields.via,
@@ -640,6 +663,36 @@ class Exchange:
         self.bytes_out = len(answer) - answer.find(b"\r\n\r\n") - 4
         client.write(answer)
         self.finish(now)
+
+    def _stops_here(self, now: float) -> None:
+        """Max-Forwards is 0: answered by the gateway itself (RFC 9110 section 7.6.2), as far as it answers at all."""
+        worker, client, fields = self.worker, self.client, self.fields
+        self.client_ip = client.peer
+        if fields.forwarded:
+            self.client_ip = worker.forwarding.client(client.peer_key, fields.forwarded)
+        if worker.guard.shedding and worker.guard.sheds():
+            self.refuse(faults.GATEWAY_OVERLOAD, worker.guard.shedding)
+            return
+        if self.method == b"TRACE":  # its answer would show fields that scripts may not see
+            self.refuse(faults.BAD_REQUEST, "TRACE is not answered by the gateway itself", status=501)
+            return
+        if not self.request_done:
+            self.keep = False
+        self.status = 200
+        client.write(answers.options(self.id, close=not self.keep, keep_alive_1_0=self.minor == 0 and self.keep))
+        if self.target == b"*" and self.request_done and field(fields.kept, "user-agent") == answers.SELF_CHECK:
+            self._end_uncounted(now)
+        else:
+            self.finish(now)
+
+    def _end_uncounted(self, now: float) -> None:
+        """As `finish`, of a self-check: it reached no app and asked for nothing, so it is no traffic."""
+        self.over = True
+        self.due = INFINITE
+        if self.replay is not None:
+            self._drop_replay()
+        self.worker.self_checks += 1
+        self.client.exchange_ended(self, now)
 
     def client_left(self, now: float) -> None:
         """The client closed its connection."""

@@ -22,13 +22,14 @@ class Parts(NamedTuple):
 class Ids:
     """A worker's ids. `second` is told once a tick, not read at each request."""
 
-    __slots__ = ("_n", "_suffix", "trace_prefix", "worker")
+    __slots__ = ("_n", "_suffix", "trace_prefix", "trace_text", "worker")
 
     def __init__(self, worker: int, second: int) -> None:
         self.worker = worker
         self._n = int.from_bytes(os.urandom(3), "big")
         self.trace_prefix = os.urandom(8).hex().encode()
         """The first half of the trace ids this worker begins; the second is the request id."""
+        self.trace_text = self.trace_prefix.decode()
         self._suffix = b""
         self.tell(second)
 

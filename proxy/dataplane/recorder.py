@@ -1,18 +1,14 @@
-"""What becomes of a finished request's record: flight recorder, access log, kept records for control.
+"""What becomes of a finished request's record: the flight recorder, and records kept for control.
 
 Always true:
-  - the flight recorder holds the last SIZE records, whatever their outcome, in fixed memory;
-  - a full disk, a slow one or a slow control costs records, which are counted, never a request or memory;
-  - a record is encoded when a batch is flushed, on the writer's thread, never in the request's course.
+  - the flight recorder holds the last SIZE records, whatever their outcome, in bounded memory;
+  - a slow control costs records, which are counted, never a request or memory.
 """
 
 from __future__ import annotations
 
-import os
-import queue
-import threading
-import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
@@ -21,36 +17,44 @@ from proxy.link.messages import Record
 
 SIZE: Final = 4096
 KEPT_PER_SECOND: Final = 200
-_BATCHES: Final = 256
-"""Batches that may wait for the disk; at two flushes a second two minutes of a stalled disk."""
-_BATCH: Final = 512
-"""Encoding a batch holds the interpreter, and with it the event loop: 0.25 ms, where 2,048 took 1 ms."""
 _KEPT_WAITING: Final = 1000
+_encode: Final = msgspec.json.Encoder().encode_lines
+_decode: Final = msgspec.json.Decoder(Record).decode_lines
 
 
 class FlightRecorder:
-    """A ring of the last records."""
+    """The last records, as JSON lines, in blocks: some ten kilobytes in one piece instead of a thousand small objects.
 
-    __slots__ = ("_at", "_ring")
+    So what a request leaves behind is given back while it is still in the processor's cache, and the next one is made
+    there. The lines are those of the access log, which are the same bytes.
+    """
+
+    __slots__ = ("_blocks", "_held")
 
     def __init__(self) -> None:
-        self._ring: list[Record | None] = [None] * SIZE
-        self._at = 0
+        self._blocks: deque[tuple[int, bytes]] = deque()
+        """How many records a block has, the oldest first in it; the newest block last."""
+        self._held = 0
 
-    def add(self, record: Record) -> None:
-        at = self._at
-        self._ring[at] = record
-        self._at = (at + 1) & (SIZE - 1)
+    def extend(self, records: list[Record]) -> bytes:
+        """Their lines."""
+        count = len(records)
+        lines = _encode(records)
+        self._blocks.append((count, lines))
+        held = self._held + count
+        while held - self._blocks[0][0] >= SIZE:
+            held -= self._blocks.popleft()[0]
+        self._held = held
+        return lines
 
     def newest(self) -> list[Record]:
-        """All that is held, newest first."""
-        ring = self._ring[self._at :] + self._ring[: self._at]
-        return [record for record in reversed(ring) if record is not None]
+        """All that is held, newest first; SIZE at most."""
+        return list(self._records(b""))[:SIZE]
 
     def find(self, prefix: str, limit: int, app: str = "", path: str = "", instance: str = "") -> list[Record]:
         """Records whose id, or whose client's id, begins so; newest first. `instance`: that had an attempt there."""
         found = []
-        for record in self.newest():
+        for record in self._records(msgspec.json.encode(prefix or instance or app)[1:-1]):
             if prefix and not (record.id.startswith(prefix) or record.client_request_id.startswith(prefix)):
                 continue
             if (app and record.app != app) or (path and not record.target.startswith(path)):
@@ -62,6 +66,12 @@ class FlightRecorder:
             if len(found) >= limit:
                 break
         return found
+
+    def _records(self, part: bytes) -> Iterator[Record]:
+        """Newest first, of blocks that have these bytes somewhere."""
+        for _, block in reversed(self._blocks):
+            if part in block:
+                yield from reversed(_decode(block))
 
 
 class Kept:
@@ -105,102 +115,3 @@ class Kept:
     def take(self) -> list[Record]:
         taken, self.waiting = self.waiting, []
         return taken
-
-
-class AccessLog:
-    """Lines to a file, written by a thread of its own; reopened when the file at its path is another one."""
-
-    def __init__(self, path: str, format: str) -> None:
-        self.path = path
-        self.format = format
-        self.lost = 0
-        self.error = ""
-        self._pending: list[Record] = []
-        self._batches: queue.Queue[list[Record] | None] = queue.Queue(_BATCHES)
-        self._file = -1
-        self._opened: tuple[int, int] = (0, 0)
-        self._reopen = False
-        self._encode = msgspec.json.Encoder().encode_lines
-        self._thread = threading.Thread(target=self._write_all, name="access-log", daemon=True)
-        self._thread.start()
-
-    def add(self, record: Record) -> None:
-        pending = self._pending
-        pending.append(record)
-        if len(pending) >= _BATCH:
-            self.flush()
-
-    def flush(self) -> None:
-        """Hand what is pending to the thread."""
-        if self._pending:
-            batch, self._pending = self._pending, []
-            try:
-                self._batches.put_nowait(batch)
-            except queue.Full:
-                self.lost += len(batch)
-                self.error = self.error or "the disk is too slow"
-
-    def reopen(self) -> None:
-        self._reopen = True
-
-    def close(self) -> None:
-        """Write what is pending, within two seconds."""
-        self.flush()
-        try:
-            self._batches.put(None, timeout=1)
-        except queue.Full:
-            return
-        self._thread.join(2)
-
-    def _write_all(self) -> None:
-        checked = 0.0
-        while (batch := self._batches.get()) is not None:
-            try:
-                now = time.monotonic()
-                if self._file < 0 or self._reopen or now - checked > 1:
-                    checked = now
-                    self._open()
-                data = self._encode(batch) if self.format == "json" else b"".join(map(combined, batch))
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(self._file, view) :]
-                self.error = ""
-            except OSError as error:
-                self.lost += len(batch)
-                self.error = f"{self.path}: {error.strerror}"
-        if self._file >= 0:
-            os.close(self._file)
-
-    def _open(self) -> None:
-        """Open the file, or again if it was rotated away."""
-        if self._file >= 0:
-            try:
-                found = os.stat(self.path)
-                if (found.st_dev, found.st_ino) == self._opened and not self._reopen:
-                    return
-            except FileNotFoundError:
-                pass
-            os.close(self._file)
-            self._file = -1
-        os.makedirs(os.path.dirname(self.path), exist_ok=True)
-        self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-        found = os.fstat(self._file)
-        self._opened = (found.st_dev, found.st_ino)
-        self._reopen = False
-
-
-_ESCAPES: Final = {code: f"\\x{code:02x}" for code in [*range(32), 34, 92, *range(127, 256)]}
-
-
-def combined(record: Record) -> bytes:
-    """The combined log format, with the whole time in seconds and the id behind it."""
-    at = time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(record.time))
-    method = record.method.translate(_ESCAPES)
-    target = record.target.translate(_ESCAPES)
-    agent = record.user_agent.translate(_ESCAPES) or "-"
-    referer = record.referer.translate(_ESCAPES) or "-"
-    return (
-        f'{record.client or "-"} - - [{at}] "{method} {target} HTTP/1.1" {record.status} {record.bytes_out} '
-        f'"{referer}" "{agent}" {record.total_us / 1e6:.6f} {record.id} {record.app or "-"} '
-        f"{record.instance or '-'} {record.fault or '-'}\n"
-    ).encode("latin-1", "replace")

@@ -13,6 +13,7 @@ from typing import Any
 
 import uvloop
 
+from proxy.dataplane.account import settle
 from proxy.dataplane.control import ControlLink
 from proxy.dataplane.log import log, name
 
@@ -49,6 +50,7 @@ def main(fd: int) -> int:
         loop.run_forever()
     finally:
         if link.worker is not None and link.worker.log is not None:
+            settle(link.worker)
             link.worker.log.close()
     os._exit(0)
 

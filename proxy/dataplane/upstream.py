@@ -227,14 +227,18 @@ class InstanceConnection(asyncio.Protocol):
                     return
                 raw = data[:end]
                 parser, self.parser = self.parser, None
-                try:
-                    response.check(raw[fed:] if parser is not None else raw, parser)
-                    head = response.read(raw)
-                except HeadError as error:
-                    if error.offset is None:
-                        error.offset = max(fed, 0)
-                    exchange.bad_response(error, data, monotonic())
-                    return
+                head = self.worker.answers.get(raw)  # the same bytes came on another connection
+                if head is None:
+                    try:
+                        response.check(raw[fed:] if parser is not None else raw, parser)
+                        head = response.read(raw)
+                    except HeadError as error:
+                        if error.offset is None:
+                            error.offset = max(fed, 0)
+                        exchange.bad_response(error, data, monotonic())
+                        return
+                    if head.status >= 200:
+                        self.worker.remember_answer(raw, head)
                 if head.status >= 200:
                     self.raw, self.head = raw, head
             if head.status >= 200:

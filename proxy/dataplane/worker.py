@@ -18,6 +18,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from proxy import faults
+from proxy.dataplane.access_log import AccessLog
+from proxy.dataplane.account import settle
 from proxy.dataplane.app import App
 from proxy.dataplane.connector import Connector
 from proxy.dataplane.exchange import Exchange
@@ -25,7 +27,8 @@ from proxy.dataplane.guard import RESERVE, Guard
 from proxy.dataplane.ids import Ids
 from proxy.dataplane.listen import Listening
 from proxy.dataplane.log import log
-from proxy.dataplane.recorder import AccessLog, FlightRecorder, Kept
+from proxy.dataplane.recorder import FlightRecorder, Kept
+from proxy.dataplane.spans import Spans
 from proxy.dataplane.tally import Tally
 from proxy.dataplane.wheel import TICK, Wheel
 from proxy.link import messages
@@ -33,6 +36,7 @@ from proxy.link.board import Board
 from proxy.wire.forwarding import Forwarding, via_loops
 from proxy.wire.hosts import HostTable
 from proxy.wire.request import HeadError
+from proxy.wire.response import ResponseHead
 
 if TYPE_CHECKING:
     from proxy.dataplane.client import ClientConnection
@@ -50,6 +54,7 @@ OLDEST: Final = 1.0
 """Seconds that a request waits for its response head before control is told since when."""
 _LEARN: Final = 0.01
 HEADS_REMEMBERED: Final = 512
+ANSWERS_REMEMBERED: Final = 64
 HEAD_REMEMBERED: Final = 4096
 """Bytes of the longest section worth it: 2 MiB at most."""
 
@@ -83,14 +88,21 @@ class Worker:
         self.wall = time.time() - now
         self.wheel = Wheel(now, self._due_broke)
         self.guard = Guard()
+        self.ended: list[Exchange] = []
+        """Finished, and not yet counted and recorded: see account.py."""
         self.flight = FlightRecorder()
         self.kept = Kept()
         self.log: AccessLog | None = None
+        self.spans: Spans | None = None
+        """While traces are exported."""
+        self.tell_spans_soon: Callable[[], object] = lambda: None
+        self.self_checks = 0
         self.connector = Connector(self)
         self.connect = self.connector.begin
         self.forget_connect = self.connector.forget
         self.listening = Listening(self)
         self.heads: dict[bytes, Fields] = {}
+        self.answers: dict[bytes, ResponseHead] = {}
         self._lines: dict[tuple[str, bool, int, bytes, bytes], bytes] = {}
         self.clients: set[ClientConnection] = set()
         self.paused: set[ClientConnection] = set()
@@ -124,6 +136,7 @@ class Worker:
 
     def apply(self, table: messages.Table) -> None:
         """Put a table in force and acknowledge it."""
+        settle(self)
         if table.version != self.version:
             first = self.version == 0
             self.version = table.version
@@ -163,14 +176,26 @@ class Worker:
         for client in self.clients:
             client.forget_heads()
         self.secret = bytes.fromhex(settings.secret)
+        if settings.trace_sample != before.trace_sample:
+            dropped = self.spans.dropped if self.spans is not None else 0
+            on = settings.trace_sample >= 0
+            self.spans = Spans(settings.trace_sample, dropped, self.tell_spans_soon) if on else None
         self.guard.limit(settings.connections_limit)
         self.listening.certificates.set(settings.certificates)
-        if (settings.access_log, settings.access_log_format) != (before.access_log, before.access_log_format):
-            if self.log is not None:
-                self.log.close()
-            self.log = AccessLog(settings.access_log, settings.access_log_format) if settings.access_log else None
+        self._set_log(settings, before)
         if settings.proxy_protocol != before.proxy_protocol and self.listening.is_open:
             self.loop.create_task(self._reopen())
+
+    def _set_log(self, settings: messages.Settings, before: messages.Settings) -> None:
+        log = self.log
+        path, format = settings.access_log, settings.access_log_format
+        size, files, age = settings.access_log_size, settings.access_log_files, settings.access_log_age
+        if (path, format) != (before.access_log, before.access_log_format):
+            if log is not None:
+                log.close()
+            self.log = AccessLog(path, format, size, files, age) if path else None
+        elif log is not None:
+            log.size, log.files, log.age = size, files, age
 
     async def _reopen(self) -> None:
         await self.listening.close()
@@ -217,6 +242,13 @@ class Worker:
             if len(self.heads) >= HEADS_REMEMBERED:
                 self.heads.clear()
             self.heads[section] = fields
+
+    def remember_answer(self, raw: bytes, head: ResponseHead) -> None:
+        """A response's head that may come again, on any connection: most differ by their Date only."""
+        if len(raw) <= HEAD_REMEMBERED:
+            if len(self.answers) >= ANSWERS_REMEMBERED:
+                self.answers.clear()
+            self.answers[raw] = head
 
     def forwarding_lines(self, peer: str, tls: bool, port: int, host: bytes, version: bytes) -> bytes:
         """The forwarding lines of a client that says nothing of others before it."""
@@ -381,6 +413,7 @@ class Worker:
         self.calm = not (self.draining or self.guard.shedding)
         self._expected = now + TICK
         self.loop.call_later(TICK, self._tick)
+        settle(self)
         self.wheel.turn(now)
         wall = time.time()
         second = int(wall)
@@ -416,6 +449,7 @@ class Worker:
 
     def changed(self, everything: bool = False) -> list[Tally]:
         """Counts that were not told since they changed."""
+        settle(self)
         tallies = [*self._gateway_tallies.values(), *self._gone_tallies]
         tallies += [each.tally for each in self._leaving]
         tallies += [each.tally for app in self.apps.values() for each in app.instances.values()]

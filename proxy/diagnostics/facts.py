@@ -146,6 +146,8 @@ class Facts:
     second: int = 0  # of an id that was not kept
     worker: int | None = None
     in_second: dict[tuple[str, str, str], int] = field(default_factory=dict)  # (app, instance, fault): count
+    in_interval: dict[tuple[str, str], int] = field(default_factory=dict)  # (app, fault): count in 10 s around it
+    counted_since: float = 0.0  # Unix seconds: before it nothing was counted by the second
     app: AppFacts | None = None
     instance: InstanceFacts | None = None
     exit: ExitFacts | None = None  # of that instance

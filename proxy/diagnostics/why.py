@@ -233,8 +233,13 @@ def _of_nothing_kept(facts: Facts) -> Why:
     why = ["This request was not kept in full: good ones are not, and of a storm of faults only some are."]
     if counts:
         why.append(f"In its second were counted: {counts}.")
+    elif facts.in_interval:
+        about = ", ".join(f"{n} {fault} of {app}" for (app, fault), n in list(facts.in_interval.items())[:4])
+        why.append(f"In the ten seconds around it were counted: {about}.")
     elif age > 900:
         why.append("Counts by the second are kept for 15 minutes, and its second is longer ago.")
+    elif second < facts.counted_since:
+        why.append("Control was started after its second, and counts by the second began with it.")
     else:
         why.append("In its second no fault was counted, so very likely it was answered.")
     cause = ["NOT KNOWN of this one."]

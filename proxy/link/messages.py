@@ -4,6 +4,8 @@ Control sends `Start` (with the descriptors of the board, the wake-up eventfds a
 `Table` at each change; the worker answers `Ready` once and `Ack` to each table. Everything is idempotent: a new
 control sends the same again, and a worker that already has it acknowledges.
 
+It is longer than most modules: one list of all that is said is easier to keep in step than several.
+
 Durations are float seconds; `_us` fields are whole microseconds; `at` and `since` are monotonic seconds, which all
 processes of one machine share; `time` is Unix time.
 """
@@ -99,6 +101,9 @@ class Settings(msgspec.Struct, frozen=True):
     proxy_protocol: bool = False
     access_log: str = ""  # absolute path; "" is off
     access_log_format: str = "json"  # "json" | "combined"
+    access_log_size: int = 0  # bytes after which it is rotated; 0: not by size
+    access_log_files: int = 5  # old ones that stay
+    access_log_age: float = 0.0  # seconds after its first line; 0.0: not by age
     slow: float = 1.0
     head_limit: int = 65536
     headers_limit: int = 100
@@ -112,6 +117,7 @@ class Settings(msgspec.Struct, frozen=True):
     certificates: tuple[tuple[str, str], ...] = ()  # (certificate chain, key), paths
     gateway_id: str = "00000000"  # eight hex digits, kept in data_dir: Via names triage-ID, loops are told by it
     secret: str = ""  # hex; signs sticky cookies; the same for all workers and after a restart
+    trace_sample: float = -1.0  # share of requests that control is told of for export; < 0: nothing is exported
 
 
 class Listener(msgspec.Struct, frozen=True):
@@ -134,6 +140,8 @@ class Attempt(msgspec.Struct, omit_defaults=True):
     wait_us: int | None = None  # from the last request byte to the whole response head, or to the fault
     sent: int = 0  # bytes of the request given to the connection
     status: int = 0
+    began_us: int = 0  # after the request began
+    took_us: int = 0
 
 
 class Record(msgspec.Struct, omit_defaults=True, gc=False):
@@ -176,6 +184,9 @@ class Record(msgspec.Struct, omit_defaults=True, gc=False):
     attempts: list[Attempt] | None = None  # only where there was a fault or a second try
     user_agent: str = ""  # these two only for the combined log format
     referer: str = ""
+    parent: str = ""  # these three only while traces are exported: the client's span, 16 hex digits
+    scheme: str = ""  # "http" | "https"
+    sampled: bool = False
 
 
 class Row(msgspec.Struct):
@@ -325,10 +336,18 @@ class Stats(Message):
     1 s only. An address may be an instance of two apps."""
     heard: dict[str, dict[str, float]] = {}
     """App and instance to the monotonic time at which content of a response or tunnel under way last came from it."""
+    spans_dropped: int = 0  # cumulative: sampled records over the rate limit or the channel's bound
+    self_checks: int = 0  # cumulative: answered by the worker itself, and counted nowhere else
 
 
 class Records(Message):
     """Kept records: faults, slow ones, 5xx of the app's own."""
+
+    items: list[Record]
+
+
+class Sampled(Message):
+    """Records of requests that were sampled for export and are not among `Records`."""
 
     items: list[Record]
 
@@ -387,7 +406,7 @@ class Drained(Message):
 
 
 ToWorker = Start | Listen | Table | Drain | Fate | Cut | Find | Reopen
-ToControl = Ready | Ack | Stats | Records | Learned | Lost | Suspect | BadResponse | Found | Drained
+ToControl = Ready | Ack | Stats | Records | Sampled | Learned | Lost | Suspect | BadResponse | Found | Drained
 
 _encoder: Final = msgspec.msgpack.Encoder()
 encode: Final = _encoder.encode

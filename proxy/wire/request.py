@@ -14,6 +14,7 @@ Always true:
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
 from collections.abc import Collection
@@ -70,17 +71,22 @@ _VERSION = re.compile(rb"HTTP/[0-9.]*\Z")
 
 # One pass over the lower-cased section. `_` stands for `-` in what servers behind CGI-like borders would confuse.
 _FIELDS = re.compile(
-    rb"\n(c(?:onnection|ontent[-_]length)|host|t(?:ransfer[-_]encoding|e|raceparent)|upgrade|expect|keep-alive"
-    rb"|proxy(?:-connection)?|x[-_](?:forwarded[-_][a-z_-]+|request[-_]id|real[-_]ip)|forwarded|via):[ \t]*([^\r]*)"
+    rb"\n(c(?:onnection|ontent[-_]length)|host|t(?:ransfer[-_]encoding|e|race(?:parent|state))|upgrade|expect"
+    rb"|keep-alive|max-forwards|proxy(?:-connection)?"
+    rb"|x[-_](?:forwarded[-_][a-z_-]+|request[-_]id|real[-_]ip)|forwarded|via):[ \t]*([^\r]*)"
 )
 _LOGGED = re.compile(rb"\n(user-agent|referer):[ \t]*([^\r]*)", re.IGNORECASE)
 _COOKIE = re.compile(rb"\ncookie:[ \t]*([^\r]*)", re.IGNORECASE)
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
-_TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-[!-~]*)?")
+# W3C Trace Context section 3.2: version ff is not valid, 00 has nothing behind the flags, a later one may have.
+_TRACEPARENT = re.compile(
+    rb"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-[!-~]*)?"
+)
 # Named in Connection these stay all the same: dropping them would change the message, or let a client strip what the
 # app relies on.
 _NOT_DROPPABLE: Final = frozenset(
-    b"host content-length content-type authorization cookie cache-control x-request-id traceparent via".split()
+    b"""host content-length content-type authorization cookie cache-control x-request-id traceparent tracestate
+    via""".split()
 )
 _NO_INBOUND: Final[dict[bytes, bytes]] = {}
 
@@ -110,7 +116,7 @@ class Fields:
 
     __slots__ = (
         "chunked", "close", "expect", "forwarded", "host", "host_field", "host_text", "keep_alive", "kept", "length",
-        "plain", "request_id", "te_trailers", "traceparent", "upgrade", "via",
+        "max_forwards", "plain", "request_id", "te_trailers", "trace", "traceparent", "upgrade", "via",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -135,6 +141,11 @@ class Fields:
         """Nothing in them asks for more than passing on: no content of unknown length, no upgrade, nobody before us."""
         self.via = b""
         self.traceparent = b""
+        """The one valid traceparent, as it came; it stays in `kept`. Empty: none, not valid, or several."""
+        self.trace = ""
+        """Its trace id."""
+        self.max_forwards = -1
+        """Max-Forwards; -1 where there is none. It means something with OPTIONS and TRACE only (RFC 9110 7.6.2)."""
         self.request_id = b""
         self.forwarded = _NO_INBOUND
         """X-Forwarded-*, X-Real-IP and Forwarded as they came, by lower-case name; to be believed or not."""
@@ -225,7 +236,7 @@ def read_fields(section: bytes, minor: int, headers_limit: int) -> Fields:
     kept_to = 1
     drop_also: set[bytes] = set()
     upgrade = te = b""
-    hosts = 0
+    hosts = parents = states = 0
     for found in _FIELDS.finditer(lowered):
         name, value = found.groups()
         start, end = found.span()
@@ -247,9 +258,20 @@ def read_fields(section: bytes, minor: int, headers_limit: int) -> Fields:
             fields.via = (fields.via + b"," if fields.via else b"") + value
             continue
         elif name == b"traceparent":
-            if not fields.traceparent and _TRACEPARENT.fullmatch(value.rstrip(b" \t")):
-                fields.traceparent = value.rstrip(b" \t")
+            parents += 1
+            raw = section[end - len(value) : end].rstrip(b" \t")  # its digits are lower case, or it is not valid
+            if parents == 1 and _TRACEPARENT.fullmatch(raw):
+                fields.traceparent = raw
                 continue
+        elif name == b"tracestate":
+            states += 1
+            continue
+        elif name == b"max-forwards":
+            digits = value.rstrip(b" \t")
+            if digits.isdigit():
+                least = min(int(digits[:10]), 1_000_000)
+                fields.max_forwards = least if fields.max_forwards < 0 else min(least, fields.max_forwards)
+            continue
         elif name == b"connection":
             for token in value.split(b","):
                 token = token.strip(b" \t")
@@ -289,6 +311,13 @@ def read_fields(section: bytes, minor: int, headers_limit: int) -> Fields:
         kept_to = end + 2
     parts.append(section[kept_to:])
     fields.kept = b"".join(parts)
+    if parents > 1 and fields.traceparent:
+        fields.traceparent = b""
+        drop_also.add(b"traceparent")
+    if fields.traceparent:
+        fields.trace = fields.traceparent[3:35].decode()
+    elif states:
+        drop_also.add(b"tracestate")  # it speaks of a trace that is not gone on with (section 3.3)
     if drop_also:
         fields.kept = without(fields.kept, drop_also)
     if not upgrade:
@@ -305,6 +334,8 @@ def read_fields(section: bytes, minor: int, headers_limit: int) -> Fields:
         raise HeadError(BAD_FRAMING, "both Content-Length and Transfer-Encoding")
     fields.host_text = fields.host_field.decode("latin-1")
     fields.plain = minor == 1 and not (fields.chunked or fields.upgrade or fields.via or fields.forwarded)
+    if fields.max_forwards >= 0:
+        fields.plain = False
     return fields
 
 
@@ -312,6 +343,14 @@ def without(lines: bytes, names: Collection[bytes]) -> bytes:
     """Field lines (a status line among them stays) less those of these lower-case names; one pass, however many."""
     each_line = lines.splitlines(keepends=True)
     return b"".join([line for line in each_line if line.partition(b":")[0].lower() not in names])
+
+
+def one_hop_less(fields: Fields) -> Fields:
+    """The same fields, with Max-Forwards as the next recipient is to see it (RFC 9110 section 7.6.2)."""
+    less = copy.copy(fields)
+    less.max_forwards = fields.max_forwards - 1
+    less.kept = without(fields.kept, {b"max-forwards"}) + b"Max-Forwards: %d\r\n" % less.max_forwards
+    return less
 
 
 def for_the_log(section: bytes) -> tuple[str, str]:

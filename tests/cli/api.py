@@ -16,12 +16,15 @@ from typing import Any
 class Api:
     """`answers` maps "GET /path" to (status, JSON); `calls` has every request line, its token and its content.
 
-    `coming` has, for the same keys, answers that are given once each, before that.
+    `coming` has, for the same keys, answers that are given once each, before that. `streams` has what each of the next
+    ones who follow is sent, before the connection ends; `asked` the Last-Event-ID that each of them came with.
     """
 
     def __init__(self, answers: dict[str, tuple[int, Any]]) -> None:
         self.answers = answers
         self.coming: dict[str, list[tuple[int, Any]]] = {}
+        self.streams: dict[str, list[list[bytes]]] = {}
+        self.asked: list[str] = []
         self.calls: list[tuple[str, str, str]] = []
         self.address = ""
 
@@ -39,6 +42,9 @@ class Api:
                     {"title": "Not found", "detail": self.path, "hint": "look at the list", "status": 404},
                 )
                 key = f"{self.command} {self.path.partition('?')[0]}"
+                if api.streams.get(key) and "follow=true" in self.path:
+                    self.stream(api.streams[key].pop(0))
+                    return
                 status, answer = api.coming[key].pop(0) if api.coming.get(key) else api.answers.get(key, missing)
                 data = json.dumps(answer).encode()
                 self.send_response(status)
@@ -47,6 +53,16 @@ class Api:
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
+
+            def stream(self, parts: list[bytes]) -> None:
+                api.asked.append(self.headers.get("Last-Event-ID", ""))
+                self.send_response(200)
+                self.send_header("Content-Type", "text/event-stream")
+                self.end_headers()
+                for part in parts:
+                    self.wfile.write(part)
+                    self.wfile.flush()
+                self.close_connection = True
 
             do_POST = do_GET
 
@@ -57,6 +73,11 @@ class Api:
                 pass
 
         return Handler
+
+
+def message(kind: str, data: Any, id: int | None = None) -> bytes:
+    """As a stream has it."""
+    return (f"id: {id}\n" if id is not None else "").encode() + f"event: {kind}\ndata: {json.dumps(data)}\n\n".encode()
 
 
 class UnixServer(socketserver.ThreadingUnixStreamServer):

@@ -26,13 +26,13 @@ logs = ["log/*.log"]
 
 
 def test_check_of_a_good_one(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "config.toml").write_text(GOOD)
+    (tmp_path / "config.toml").write_text(f"{GOOD}[admin]\nconsole = true\n")
     done = run("check")
     assert done.returncode == 0, done.stderr
     first, *more = done.stdout.splitlines()
     assert first == "config.toml: good. 1 app, 2 instances, listens on 127.0.0.1:0"
     assert any(line.startswith("apps.web.health.path: without one") for line in more)
-    assert "apps.web.process.logs: not acted on yet" in more
+    assert "admin.console: not acted on yet" in more
 
 
 def test_check_prints_every_problem_with_its_line(run: Run, tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ slow = "1s"
 x = 1
 """,
         [
-            "config.toml:1: x: unknown key - known here: gateway, admin, apps, keep, alerts, notify",
+            "config.toml:1: x: unknown key - known here: "
+            "gateway, admin, apps, keep, traces, status_page, alerts, notify",
         ],
     ),
     (

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from proxy.config import parse
-from proxy.config.conditions import AMOUNTS, Condition
+from proxy.config.conditions import ALERTS_ONLY, AMOUNTS, Condition
 from proxy.control.autoheal import builtin, conditions, cron
 from proxy.control.autoheal.contract import CONFIG, FILES, Reading, Seen
 from proxy.control.autoheal.series import Thinned
@@ -36,7 +36,7 @@ def key(condition: Condition) -> str:
 
 
 def test_every_kind_of_the_config_has_a_file() -> None:
-    assert list(conditions.KINDS) == list(AMOUNTS)
+    assert [*conditions.KINDS, *ALERTS_ONLY] == list(AMOUNTS)
 
 
 @pytest.mark.slow

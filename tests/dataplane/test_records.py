@@ -63,7 +63,7 @@ def test_the_access_log_in_the_combined_format(gateway: Gateway, tmp_path: Path)
         line = lines(path, 1)[0]
     found = re.fullmatch(
         r'127\.0\.0\.1 - - \[(.+)\] "GET /x\?y HTTP/1\.1" 200 5 "http://b\.example/" "Mo\\x22zilla" '
-        r"([0-9.]+) (\w+) (\S+) (\S+) -",
+        r"([0-9.]+) (\w+) (\S+) (\S+) - ([0-9a-f]{32})",
         line,
     )
     assert found is not None, line

@@ -9,8 +9,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from proxy.config import parse
 from proxy.control.counters import Counters
-from proxy.control.exposition import METRICS, Kept, frame, render
-from proxy.control.output import OutputCapture
+from proxy.control.logs.capture import OutputCapture
+from proxy.control.metrics.exposition import render
+from proxy.control.metrics.families import FAMILIES
+from proxy.control.metrics.frame import Kept, frame
+from proxy.control.metrics.own import Host, Use
 from proxy.control.state import AppState, InstanceState, Lifecycle, Usage, WorkerState
 from proxy.link import board as boards
 from proxy.link.histogram import bucket
@@ -29,9 +32,13 @@ def board() -> boards.Board:
 
 def test_every_metric_and_its_values(board: boards.Board) -> None:
     config = parse('[apps.web]\naddresses = ["http://10.0.0.1:80"]\n', "config.toml")
-    usage = Usage(1.0, cpu=0.5, rss=40_000_000)
+    usage = Usage(
+        1.0, cpu=0.5, rss=40_000_000, private=30_000_000, connections=8, cpu_time=12.5, read_total=100, write_total=200
+    )
     one = InstanceState("web-1", "web", "process", 3, lifecycle=Lifecycle.READY, restarts=2, usage=usage)
     one.output = OutputCapture("web-1", None)
+    one.pid, one.started = 4711, 40.0
+    one.usage_history.extend([Usage(0.0, rss=20_000_000), usage])
     app = AppState("web", config.apps["web"], 1, wanted=2, instances={"web-1": one})
     board.inflight[3 * boards.COLUMNS] = 4
     board.inflight[3 * boards.COLUMNS + 1] = 1
@@ -46,13 +53,17 @@ def test_every_metric_and_its_values(board: boards.Board) -> None:
     counters.apply(stats, NOW)
     worker = WorkerState(0, pid=1, stats=stats)
     store = Kept({"events": 3, "points": 0}, 17, True, 4096)
-    text = render(
-        frame(
-            {"web": app}, [worker], counters, board, records=6, output_lost=5, started_at=NOW, now=100.0, store=store
-        )
+    made = frame(
+        {"web": app}, [worker], counters, board, records=6, output_lost=5, started_at=NOW, now=100.0, store=store,
+        exits={"web": 3},
     )
+    made.processes = {"control": Use(1.0, 3.25, 90_000_000)}
+    made.host = Host(1.5, 2_000_000_000, 0.75, 9_000_000_000)
+    made.control_lag, made.incidents = 0.002, {"degraded": 1, "down": 0}
+    made.notifiers_failing, made.freezes_skipped = 0, 4
+    text = render(made)
     families = {family.name: family for family in text_string_to_metric_families(text.decode())}
-    for metric in METRICS:
+    for metric in FAMILIES:
         family = families[metric.name.removesuffix("_total")]
         assert family.type == metric.type and family.documentation, metric
         assert family.samples, metric.name
@@ -87,6 +98,17 @@ def test_every_metric_and_its_values(board: boards.Board) -> None:
     assert value("triage_instance_admission", **web, admission="admitting") == 1
     assert value("triage_instance_restarts_total", **web) == 2
     assert value("triage_instance_cpu_cores", **web) == 0.5
+    assert value("triage_instance_uptime_seconds", **web) == 60
+    assert value("triage_instance_memory_average_bytes", **web) == 30_000_000
+    assert value("triage_instance_memory_private_bytes", **web) == 30_000_000
+    assert value("triage_instance_cpu_seconds_total", **web) == 12.5
+    assert value("triage_instance_sockets", **web) == 8
+    assert value("triage_instance_io_written_bytes_total", **web) == 200
+    assert value("triage_app_exits_total", app="web") == 3
+    assert value("triage_instances_ready", app="web") == 1 and value("triage_instances_unhealthy", app="web") == 0
+    assert value("triage_process_cpu_seconds_total", process="control") == 3.25
+    assert value("triage_incidents_open", severity="degraded") == 1
+    assert value("triage_disk_free_bytes") == 9e9 and value("triage_freezes_skipped_total") == 4
     assert value("triage_loop_lag_max_seconds", worker="1") == 0.0009
     assert value("triage_loop_lag_peak_seconds", worker="1") == 0.005
     assert value("triage_shedding", worker="1") == 1

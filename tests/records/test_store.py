@@ -90,7 +90,7 @@ async def test_events_are_found_in_memory_and_beyond_it_without_a_gap(opened) ->
         before = part[-1].id
     assert [event.details["number"] for event in page] == [n for n in range(5299, -1, -1) if n % 2 and n % 3 == 1]
     assert await one.store.events(app="other") == []
-    assert one.store.dropped == dict.fromkeys(("events", "acts", "operations", "points"), 0)
+    assert set(one.store.dropped.values()) == {0}
 
 
 async def test_numbers_go_on_after_everything_was_started_anew(opened) -> None:

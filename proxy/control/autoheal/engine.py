@@ -23,7 +23,7 @@ from typing import Any, Final, Protocol
 from proxy.config import Config
 from proxy.control.autoheal import builtin, cron, guards, replay, rules, scene, views, words
 from proxy.control.autoheal.actions import ACTIONS
-from proxy.control.autoheal.conditions import all_watches
+from proxy.control.autoheal.conditions import KINDS, all_watches
 from proxy.control.autoheal.contract import Seen
 from proxy.control.autoheal.firing import Bench, Firing, perform
 from proxy.control.autoheal.guards import Hold
@@ -153,7 +153,8 @@ class Engine:
         self.rules[name] = found
         scaling = (*app.scale.out, *app.scale.in_) if app.scale is not None else ()
         own = [rule.condition for rule in found if not rule.builtin]
-        others = [*scaling, *(alert.when for alert in config.alerts)]
+        alerts = [one.when for one in config.alerts if not one.apps or name in one.apps]
+        others = [*scaling, *(when for when in alerts if when.kind in KINDS)]
         watches = {watch.key: watch for watch in all_watches(others)}
         watches |= {watch.key: watch for rule in found for watch in rule.kind.watches(rule.condition)}
         if name in self.apps:

@@ -3,9 +3,11 @@
 Counts are those of the interval, not cumulative: points are added by adding counts, so that percentiles come from
 merged histograms and a restart of anything leaves no jump. Gauges are of the end of the interval, or its largest
 value or its mean, as said. The point of an app as a whole (instance "*") has the sum of all its counts, also of
-requests that reached no instance, and the gauges that only an app has.
+requests that reached no instance, and the gauges that only an app has. App "" is Triage itself: "worker1" …,
+"control", "launcher", "host", and "*" for all its processes; what only they have is in `own`.
 
-The stored form is a msgpack array: new fields go to the end and have a default, so that older ones are read for ever.
+The stored form is msgpack, a point an array: new fields go to the end and have a default, so that older ones are read
+for ever.
 """
 
 from __future__ import annotations
@@ -14,11 +16,28 @@ from typing import Final
 
 import msgspec
 
+from proxy.control.store import packed
 from proxy.link import histogram
 
 FORM: Final = 1
 STEPS: Final = (10, 60, 3600)
 """Seconds of a point, of each tier."""
+
+
+class Own(msgspec.Struct, array_like=True):
+    """Of Triage's own processes, all of them ("*"), or the host. None: it has none, or it was not known."""
+
+    lag: float | None = None  # seconds that its loop was late, largest
+    clients: int | None = None  # connections of clients, at the end
+    tunnels: int | None = None
+    accepted: int | None = None  # counts
+    records_dropped: int | None = None
+    log_lost: int | None = None
+    output_lost: int | None = None  # bytes
+    store_dropped: int | None = None
+    memory_available: int | None = None  # bytes, smallest
+    load: float | None = None  # of one minute, mean
+    disk_free: int | None = None  # bytes, of data_dir, at the end
 
 
 class Point(msgspec.Struct, array_like=True):
@@ -66,17 +85,46 @@ class Point(msgspec.Struct, array_like=True):
     unhealthy: int = 0  # largest
     files: str = ""
     config: str = ""
+    # later ones
+    memory_mean: float | None = None
+    private: int | None = None  # bytes of memory that it shares with nobody, at the end
+    io_read: int | None = None  # bytes from disks, in the interval
+    io_write: int | None = None
+    connections: int | None = None  # sockets of the process tree, at the end
+    cpu_ms: int | None = None  # CPU time in the interval
+    restarts: int = 0  # starts that took the place of one before, in the interval
+    inflight_mean: float | None = None
+    queue_mean: float | None = None  # of an app only
+    queue_oldest: float = 0.0  # seconds that the oldest has waited for a slot, largest; of an app only
+    uptime: float = 0.0  # seconds since the process was started
+    own: Own | None = None
 
 
-encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(Point).decode
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(tuple[bytes, bytes, Point]).decode
+_decode_plain: Final = msgspec.msgpack.Decoder(Point).decode
+_PACKED: Final = b"\x01"
+"""First byte of what is packed and deflated. A point as earlier ones were written begins as an array."""
+
+
+def encode(point: Point) -> bytes:
+    """Its two histograms, packed, and the rest of it, deflated."""
+    try:
+        total, wait = packed.pack(point.total), packed.pack(point.wait)
+    except ValueError:  # of a layout with more buckets
+        return _encode(point)
+    return _PACKED + packed.deflate(_encode((total, wait, msgspec.structs.replace(point, total={}, wait={}))))
 
 
 def decode(body: bytes) -> Point | None:
     """None: it cannot be read, or its histograms have another layout."""
     try:
-        point = _decode(body)
-    except msgspec.MsgspecError:
+        if body[:1] == _PACKED:
+            total, wait, point = _decode(packed.inflate(body[1:]))
+            point.total, point.wait = packed.unpack(total), packed.unpack(wait)
+        else:
+            point = _decode_plain(body)
+    except (msgspec.MsgspecError, ValueError, IndexError):
         return None
     return point if point.form == FORM and point.layout == histogram.LAYOUT else None
 
@@ -98,6 +146,18 @@ def add(into: Point, later: Point) -> None:
         into.cpu = (into.cpu * into.seconds + later.cpu * later.seconds) / spans
     elif later.cpu is not None:
         into.cpu = later.cpu
+    for name in _MEANS:
+        mine, other = getattr(into, name), getattr(later, name)
+        if mine is not None and other is not None and spans:
+            setattr(into, name, number((mine * into.seconds + other * later.seconds) / spans))
+        elif other is not None:
+            setattr(into, name, other)
+    for name in _MAYBE_COUNTS:
+        mine, other = getattr(into, name), getattr(later, name)
+        if other is not None:
+            setattr(into, name, (mine or 0) + other)
+    if later.own is not None:
+        into.own = _own(into.own, into.seconds, later.own, later.seconds)
     if later.memory_max is not None:
         into.memory_max = max(into.memory_max or 0, later.memory_max)
     for name in _LAST:
@@ -109,12 +169,43 @@ def add(into: Point, later: Point) -> None:
 
 _COUNTS: Final = (
     "requests", "total_sum", "wait_sum", "own_sum", "bytes_in", "bytes_out", "connects", "retries", "exits",
+    "restarts",
 )  # fmt: skip
-_LARGEST: Final = ("inflight", "queue", "oldest_wait", "probes_failed", "unhealthy")
+_LARGEST: Final = ("inflight", "queue", "oldest_wait", "probes_failed", "unhealthy", "queue_oldest")
 _LAST: Final = (
     "slots", "memory", "memory_limit", "cpu_limit", "threads", "processes", "descriptors", "descriptor_limit", "age",
-    "lifecycle", "admission", "instances", "ready", "files", "config",
+    "lifecycle", "admission", "instances", "ready", "files", "config", "private", "connections", "uptime",
 )  # fmt: skip
+_MEANS: Final = ("memory_mean", "inflight_mean", "queue_mean")
+_MAYBE_COUNTS: Final = ("io_read", "io_write", "cpu_ms")
+_OWN_COUNTS: Final = ("accepted", "records_dropped", "log_lost", "output_lost", "store_dropped")
+_OWN_LAST: Final = ("clients", "tunnels", "disk_free")
+
+
+def number(value: float) -> float:
+    """With four digits behind the point at most; a whole one takes less room on the disk as such."""
+    return int(value) if value == int(value) else round(value, 4)
+
+
+def _own(mine: Own | None, seconds: float, other: Own, more: float) -> Own:
+    if mine is None:
+        return other
+    made = msgspec.structs.replace(other)
+    for name in _OWN_LAST:
+        if getattr(other, name) is None:
+            setattr(made, name, getattr(mine, name))
+    for name in _OWN_COUNTS:
+        if getattr(mine, name) is not None:
+            setattr(made, name, getattr(mine, name) + (getattr(other, name) or 0))
+    if mine.lag is not None:
+        made.lag = max(mine.lag, other.lag or 0.0)
+    if mine.memory_available is not None:
+        last = other.memory_available
+        made.memory_available = mine.memory_available if last is None else min(mine.memory_available, last)
+    if mine.load is not None:
+        known = other.load if other.load is not None else mine.load
+        made.load = number((mine.load * seconds + known * more) / (seconds + more)) if seconds + more else known
+    return made
 
 
 def merged(one: bytes, other: bytes) -> bytes:

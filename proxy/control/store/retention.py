@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy import units
+from proxy.control.store import requests
 from proxy.control.store.points import STEPS
 
 LATE: Final = 15
@@ -21,13 +22,40 @@ INTERVALS: Final = 120
 """Rolled up in one call."""
 HISTORY: Final = 90 * units.DAYS
 POINTS_AGE: Final = {10: units.DAYS, 60: 7 * units.DAYS, 3600: 90 * units.DAYS}
-AGED: Final = (("events", "at"), ("acts", "at"), ("operations", "ended"))
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     size: int  # bytes, of the file
-    age: float = HISTORY  # seconds, of events, acts and operations
+    age: float = HISTORY  # seconds, of all that has no age of its own
+    requests: float = units.DAYS
+    incidents: float = 90 * units.DAYS  # and of what belongs to them
+
+
+@dataclass(frozen=True, slots=True)
+class Aged:
+    """A table whose rows go with time."""
+
+    table: str
+    time: str  # column, Unix seconds; an index begins with it
+    length: str  # SQL: bytes of a row, about
+    age: str = "age"  # which one of Limits
+    most: int = 0  # rows; 0: as many as age and size allow
+    only: str = "true"  # SQL: others stay whatever their age
+    key: str = "rowid"
+
+
+AGED: Final = (
+    Aged("events", "at", "length(text) + length(details)"),
+    Aged("acts", "at", "length(details) + length(outcomes)"),
+    Aged("operations", "ended", "length(body)"),
+    *(Aged(table, "at", "length(body) + length(target) + 120", "requests") for table in requests.TABLES),
+    Aged("incidents", "began", "length(body)", "incidents", only="ended > 0"),
+    Aged("messages", "at", "length(body)", "incidents"),
+    Aged("exceptions", "last", "length(body)", most=20_000, key="app, fingerprint"),
+    Aged("frozen", "at", "length(body)", "incidents", most=300),
+)
+"""Points are not among them: they have an index by series only."""
 
 
 def roll_up(connection: sqlite3.Connection, now: float) -> None:
@@ -71,10 +99,12 @@ def _next(connection: sqlite3.Connection, step: int, after: int) -> int | None:
 
 
 def too_old(connection: sqlite3.Connection, now: float, limits: Limits) -> int:
-    """Remove some of what is too old; how many rows."""
+    """Remove some of what is too old or too many; how many rows."""
     removed = 0
-    for table, column in AGED:
-        removed += _before(connection, table, column, now - limits.age)
+    for aged in AGED:
+        removed += _before(connection, aged, now - getattr(limits, aged.age))
+        if aged.most:
+            removed += _beyond(connection, aged)
     for step in STEPS:
         removed += _points_before(connection, step, int(now - POINTS_AGE[step]))
     if removed:
@@ -89,15 +119,22 @@ def too_much(connection: sqlite3.Connection, limits: Limits) -> int:
     """If the file is larger than it may be, remove the oldest tenth of what takes most room; how many rows."""
     if used(connection) <= limits.size:
         return 0
-    shares = {table: _bytes(connection, table, f"length({body})") for table, body in _BODIES.items()}
-    table = max(shares, key=lambda name: shares[name])
-    if table.startswith("points_"):
-        step = int(table.removeprefix("points_"))
-        low, high = connection.execute(f"SELECT min(at), max(at) FROM {table}").fetchone()
-        return _points_before(connection, step, low + max(1, (high - low) // 10)) if low is not None else 0
-    column = dict(AGED)[table]
-    low, high = connection.execute(f"SELECT min({column}), max({column}) FROM {table}").fetchone()
-    return _before(connection, table, column, low + max(1.0, (high - low) / 10)) if low is not None else 0
+    by_name = {aged.table: aged for aged in AGED}
+    shares = {aged.table: _bytes(connection, aged.table, aged.length) for aged in AGED}
+    shares |= {f"points_{step}": _bytes(connection, f"points_{step}", "length(body)") for step in STEPS}
+    for table in sorted(shares, key=lambda name: -shares[name]):
+        aged = by_name.get(table)
+        column, only = (aged.time, aged.only) if aged is not None else ("at", "true")
+        low, high = connection.execute(f"SELECT min({column}), max({column}) FROM {table} WHERE {only}").fetchone()
+        if low is None:
+            continue
+        if aged is not None:
+            removed = _before(connection, aged, low + max(1.0, (high - low) / 10))
+        else:
+            removed = _points_before(connection, int(table.removeprefix("points_")), low + max(1, (high - low) // 10))
+        if removed:
+            return removed
+    return 0
 
 
 def shrink(connection: sqlite3.Connection, limits: Limits) -> None:
@@ -120,14 +157,6 @@ def _pages(connection: sqlite3.Connection) -> tuple[int, int, int]:
     return pages, free, size
 
 
-_BODIES: Final = {
-    "events": "text) + length(details",
-    "acts": "details) + length(outcomes",
-    "operations": "body",
-    **{f"points_{step}": "body" for step in STEPS},
-}
-
-
 def _bytes(connection: sqlite3.Connection, table: str, length: str) -> float:
     """About how much a table holds: rows times the mean of some of them."""
     rows = connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
@@ -135,10 +164,18 @@ def _bytes(connection: sqlite3.Connection, table: str, length: str) -> float:
     return float(rows * (mean or 0))
 
 
-def _before(connection: sqlite3.Connection, table: str, column: str, at: float) -> int:
-    return connection.execute(
-        f"DELETE FROM {table} WHERE rowid IN (SELECT rowid FROM {table} WHERE {column} < ? LIMIT {AT_ONCE})", (at,)
-    ).rowcount
+def _before(connection: sqlite3.Connection, aged: Aged, at: float) -> int:
+    found = f"SELECT {aged.key} FROM {aged.table} WHERE {aged.time} < ? AND {aged.only} LIMIT {AT_ONCE}"
+    return connection.execute(f"DELETE FROM {aged.table} WHERE ({aged.key}) IN ({found})", (at,)).rowcount
+
+
+def _beyond(connection: sqlite3.Connection, aged: Aged) -> int:
+    """The oldest of those that are more than may be."""
+    over = connection.execute(f"SELECT count(*) FROM {aged.table}").fetchone()[0] - aged.most
+    if over <= 0:
+        return 0
+    found = f"SELECT {aged.key} FROM {aged.table} ORDER BY {aged.time} LIMIT {min(over, AT_ONCE)}"
+    return connection.execute(f"DELETE FROM {aged.table} WHERE ({aged.key}) IN ({found})").rowcount
 
 
 def _points_before(connection: sqlite3.Connection, step: int, at: int) -> int:

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from proxy.control.counters import ALL, GONE, Key, Snapshot
 from proxy.control.state import Admission, AppState, Lifecycle, Usage
-from proxy.control.store.points import Point
+from proxy.control.store.points import Point, number
 from proxy.link.board import Board
 from proxy.link.messages import Row
 
@@ -32,6 +32,8 @@ class Gauges(NamedTuple):
     memory_limit: int
     cpu_limit: float
     usage: deque[Usage]  # of late, once a second; control adds to it: copied in one step, never walked
+    restarts: int = 0  # of its place in the pool
+    uptime: float = 0.0
 
 
 class AppGauges(NamedTuple):
@@ -53,6 +55,8 @@ class Sample:
     instances: dict[Key, Gauges]
     apps: dict[str, AppGauges]
     extra: Mapping[Key, Mapping[str, object]] = field(default_factory=dict)
+    own: Mapping[str, Point] = field(default_factory=dict)  # of Triage itself, since the sample before; finished
+    anew: bool = False  # counts of a former control's time may have come since the sample before
 
 
 def take(
@@ -62,8 +66,10 @@ def take(
     at: float,
     now: float,
     extra: Mapping[Key, Mapping[str, object]] | None = None,
+    own: Mapping[str, Point] | None = None,
+    anew: bool = False,
 ) -> Sample:
-    """`at` is Unix time, `now` monotonic. `extra` overrides fields of points."""
+    """`at` is Unix time, `now` monotonic. `extra` overrides fields of points; `own` are those of Triage itself."""
     instances: dict[Key, Gauges] = {}
     of_apps: dict[str, AppGauges] = {}
     for app in apps:
@@ -83,6 +89,8 @@ def take(
                 one.memory_limit,
                 one.cpu_limit,
                 one.usage_history,
+                one.restarts,
+                now - one.started if one.started and one.pid else 0.0,
             )
         oldest = board.oldest(app.row)
         slots = app.config.max_inflight
@@ -96,7 +104,7 @@ def take(
             app.version.rpartition("/")[2],
             tuple(one.at for one in app.ended if not one.ours),
         )
-    return Sample(at, now, snapshot, instances, of_apps, extra or {})
+    return Sample(at, now, snapshot, instances, of_apps, extra or {}, own or {}, anew)
 
 
 class Deltas:
@@ -116,9 +124,9 @@ class Deltas:
         """(app, instance, Unix second, point); none of the first sample. Who had no request has a point too."""
         before, self._before = self._before, sample
         sums, self._sums = self._sums, {}
-        if before is None:
-            if not self._fresh:
-                self._sums = {key: (rows, _sum(rows)) for key, rows in sample.snapshot.rows.items()}
+        if before is None or sample.anew:
+            if not self._fresh or sample.anew:
+                self._sums = {key: (rows, add_up(rows)) for key, rows in sample.snapshot.rows.items()}
             return []
         began = before.now
         spans = max(0.0, sample.now - began)
@@ -131,7 +139,7 @@ class Deltas:
             if known is not None and len(known[0]) == len(rows) and all(map(_same, known[0], rows)):
                 self._sums[key] = known
                 continue
-            self._sums[key] = (rows, _sum(rows))
+            self._sums[key] = (rows, add_up(rows))
             app, instance = key
             if instance == GONE or app not in whole:
                 continue  # those that are gone were counted while they were there
@@ -144,15 +152,19 @@ class Deltas:
             point = found.get(key) or found.setdefault(key, Point(seconds=spans))
             point.slots = sample.apps[key[0]].slots
             _gauge(point, gauges, began, sample.now)
+            was = before.instances.get(key)
+            point.restarts = max(0, gauges.restarts - was.restarts) if was is not None else int(gauges.restarts > 0)
             _more(whole[key[0]], point)
         made = [(app, instance, at, point) for (app, instance), point in found.items()]
         for app, standing in sample.apps.items():
             point = whole[app]
             point.queue, point.slots = standing.queue, standing.slots
+            point.queue_oldest = number(round(standing.oldest_wait, 3))
             point.instances, point.ready, point.unhealthy = standing.instances, standing.ready, standing.unhealthy
             point.config = standing.config
             point.exits = sum(began_at < when <= sample.at for when in standing.exits)
             made.append((app, ALL, at, point))
+        made += [("", name, at, point) for name, point in sample.own.items()]
         for app, instance, _, point in made:
             for name, value in sample.extra.get((app, instance), {}).items():
                 setattr(point, name, value)
@@ -161,8 +173,8 @@ class Deltas:
 
 def gently(items: Iterable[T]) -> Iterator[T]:
     """In a thread: so that control's loop, which needs the same interpreter, waits some microseconds at most."""
-    for number, item in enumerate(items):
-        if number % 32 == 31:
+    for count, item in enumerate(items):
+        if count % 32 == 31:
             time.sleep(0.0001)
         yield item
 
@@ -175,7 +187,8 @@ _PLAIN: Final = ("requests", "bytes_in", "bytes_out", "connects", "retries", "to
 _KEYED: Final = ("faults", "watched", "total", "wait")
 
 
-def _sum(rows: list[Row]) -> Row:
+def add_up(rows: list[Row]) -> Row:
+    """The sum of what several workers counted of one instance; of one worker, its row itself."""
     if len(rows) == 1:
         return rows[0]
     first, *others = rows
@@ -210,7 +223,8 @@ def _count(into: Point, now: Row, before: Row | None) -> None:
 
 def _gauge(point: Point, gauges: Gauges, since: float, until: float) -> None:
     point.inflight, point.lifecycle, point.admission = gauges.inflight, str(gauges.lifecycle), str(gauges.admission)
-    point.age, point.probes_failed = round(gauges.age, 1), gauges.probes_failed
+    point.age, point.probes_failed = number(round(gauges.age, 1)), gauges.probes_failed
+    point.uptime = int(gauges.uptime)
     point.memory_limit, point.cpu_limit = gauges.memory_limit or None, gauges.cpu_limit or None
     known = [one for one in tuple(gauges.usage) if one.at <= until]
     usage = [one for one in known if one.at > since] or known[-1:]
@@ -220,13 +234,28 @@ def _gauge(point: Point, gauges: Gauges, since: float, until: float) -> None:
     point.memory, point.memory_max = last.rss, max(one.rss for one in usage)
     point.cpu = round(sum(one.cpu for one in usage) / len(usage), 4)
     point.threads, point.processes, point.descriptors = last.threads, last.processes, last.descriptors
+    point.memory_mean = int(sum(one.rss for one in usage) / len(usage))
+    point.private, point.connections = last.private, last.connections
+    base = next((one for one in reversed(known) if one.at <= since), known[0])
+    point.cpu_ms = max(0, round((last.cpu_time - base.cpu_time) * 1000))
+    for name, total in (("io_read", "read_total"), ("io_write", "write_total")):
+        now, then = getattr(last, total), getattr(base, total)
+        if now is not None and then is not None:
+            setattr(point, name, max(0, now - then))
+
+
+_SUMS: Final = (
+    "memory", "memory_max", "memory_mean", "private", "cpu", "cpu_ms", "threads", "processes", "descriptors",
+    "connections", "io_read", "io_write",
+)  # fmt: skip
 
 
 def _more(app: Point, one: Point) -> None:
     """An app's gauges: the sums of its instances'."""
     app.inflight += one.inflight
     app.probes_failed = max(app.probes_failed, one.probes_failed)
-    for name in ("memory", "memory_max", "cpu", "threads", "processes", "descriptors"):
+    app.restarts += one.restarts
+    for name in _SUMS:
         value = getattr(one, name)
         if value is not None:
             setattr(app, name, (getattr(app, name) or 0) + value)

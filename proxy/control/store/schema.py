@@ -59,22 +59,21 @@ class TooNew(Exception):
 
     def __init__(self, version: int) -> None:
         super().__init__(f"its schema is version {version}, this Triage knows {VERSION}")
-        self.version = version
 
 
 def version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def migrate(connection: sqlite3.Connection) -> int:
-    """Bring it to VERSION; the version it had. Raises TooNew, sqlite3.Error.
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring it to VERSION. Raises TooNew, sqlite3.Error.
 
     The connection must be in autocommit mode (isolation_level None)."""
     before = version(connection)
     if before > VERSION:
         raise TooNew(before)
     if before == VERSION:
-        return before
+        return
     connection.execute("BEGIN IMMEDIATE")
     try:
         for step in STEPS[before:]:
@@ -87,4 +86,3 @@ def migrate(connection: sqlite3.Connection) -> int:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    return before

@@ -10,22 +10,29 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import orjson
 
 from proxy.control.counters import ALL
-from proxy.control.operations import Asked, Operation, Step
+from proxy.control.incidents.incident import Incident
+from proxy.control.incidents.saved import Saved
+from proxy.control.operations import Operation, read
+from proxy.control.records import Filter
 from proxy.control.state import Event, Events
+from proxy.control.store import exceptions, incidents, messages
+from proxy.control.store import requests as kept
 from proxy.control.store.acts import Act
+from proxy.control.store.frozen import Frozen
 from proxy.control.store.points import STEPS, Point, decode
 from proxy.control.store.reader import NotReadable, Reader
 from proxy.control.store.retention import POINTS_AGE, Limits
 from proxy.control.store.sample import Deltas, Sample, gently
 from proxy.control.store.tables import number, tables
-from proxy.control.store.writer import Writer
+from proxy.control.store.writer import NUMBERED, Writer
+from proxy.link.messages import Record
 
 NAME: Final = "store.db"
 OPEN_WITHIN: Final = 3.0
@@ -40,10 +47,17 @@ Say = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True)
 class Began:
-    """Numbers that go on from what the store has."""
+    """Numbers that go on from what the store has, by table (writer.NUMBERED)."""
 
-    next_event: int
-    next_operation: int
+    next: dict[str, int]
+
+    @property
+    def next_event(self) -> int:
+        return self.next["events"]
+
+    @property
+    def next_operation(self) -> int:
+        return self.next["operations"]
 
 
 class Store:
@@ -67,9 +81,8 @@ class Store:
         await asyncio.to_thread(self._writer.opened.wait, within)
         began = self._writer.began
         if self._writer.set_aside or not began:
-            jump = int(time.time())
-            return Began(jump, jump)
-        return Began(began["events"] + 1, began["operations"] + 1)
+            return Began({table: int(time.time() * per_second) for table, (_, per_second) in NUMBERED.items()})
+        return Began({table: number + 1 for table, number in began.items()})
 
     async def close(self, within: float = 3.0) -> None:
         """Write what waits, if that can be done in time."""
@@ -124,9 +137,29 @@ class Store:
         """One that has ended."""
         self._writer.put("operations", operation)
 
+    def incident(self, saved: Saved) -> None:
+        """As it stands now."""
+        self._writer.put("incidents", saved)
+
+    def message(self, row: messages.Message) -> None:
+        """About an incident, to a notifier: what became of it."""
+        self._writer.put("messages", row)
+
+    def exception(self, row: exceptions.Row) -> None:
+        """A group of exceptions, as it is now."""
+        self._writer.put("exceptions", row)
+
+    def request(self, number: int, record: Record) -> None:
+        """One that is kept; again when it was refined."""
+        self._writer.put("requests", kept.Numbered(number, record))
+
     def sample(self, sample: Sample) -> None:
         """Counts and gauges of this moment; points are made of two of them."""
         self._writer.put("points", sample)
+
+    def freeze(self, frozen: Frozen) -> None:
+        """Kept under its number."""
+        self._writer.put("frozen", frozen)
 
     # --- what is asked -------------------------------------------------------------------------------
 
@@ -162,6 +195,20 @@ class Store:
             raise
         return found + older
 
+    async def events_after(self, id: int) -> list[Event]:
+        """From the disk, oldest first; [] where it can't be read."""
+        try:
+            return (await self._rows(_EVENT, "events", _where(("id >", id)), MOST, _event))[::-1]
+        except NotReadable:
+            return []
+
+    async def events_between(self, app: str, since: float, until: float, limit: int = 20) -> list[Event]:
+        """Of an app and of none, oldest first, from the disk; Unix seconds. Raises NotReadable."""
+        sql = f"SELECT {_EVENT} FROM events WHERE at >= ? AND at <= ? AND app IN (?, '') ORDER BY id LIMIT ?"
+        return await self._reader.ask(
+            lambda connection: [_event(*row) for row in connection.execute(sql, (since, until, app, limit)).fetchall()]
+        )
+
     async def acts(
         self,
         app: str = "",
@@ -193,6 +240,36 @@ class Store:
         found = await self._rows(_OPERATION, "operations", wanted, 1, _operation)
         return found[0] if found else None
 
+    async def incidents(
+        self, app: str = "", open_only: bool = False, since: float = 0.0, before: int = 0, limit: int = 100
+    ) -> list[Incident]:
+        """Newest first; `since`: open then or later (Unix seconds); `before`: of a lower number. Raises NotReadable."""
+        return await self._reader.ask(incidents.asked(app, open_only, since, before, min(limit, MOST)))
+
+    async def messages(self, incident: int = 0, limit: int = 50) -> list[messages.Message]:
+        """That were sent or lost, newest first; of one incident (its number), or of all (0). Raises NotReadable."""
+        return await self._reader.ask(lambda connection: messages.newest(connection, incident, min(limit, MOST)))
+
+    async def exceptions(self, limit: int = MOST) -> list[exceptions.Row]:
+        """Groups of all apps, those seen last first. Raises NotReadable."""
+        return await self._reader.ask(lambda connection: exceptions.newest(connection, limit))
+
+    async def requests(self, wanted: Filter, limit: int = 100, before: int | None = None) -> list[kept.Numbered]:
+        """Kept ones, newest first; `before` is a number. Raises NotReadable."""
+        return await self._reader.ask(lambda connection: kept.page(connection, wanted, min(limit, MOST), before))
+
+    async def requests_of(self, start: str, limit: int = 10) -> list[kept.Numbered]:
+        """Those whose id, or the client's id, begins so, newest first; a whole id is alone. Raises NotReadable."""
+        return await self._reader.ask(lambda connection: kept.find(connection, start, limit))
+
+    async def failed_request(self) -> kept.Numbered | None:
+        """The newest that ended in a 5xx or a fault that is not the client's. Raises NotReadable."""
+        return await self._reader.ask(kept.failed)
+
+    async def requests_near(self, at: float) -> list[Record]:
+        """Those nearest to a time, on both sides. Raises NotReadable."""
+        return await self._reader.ask(lambda connection: kept.near(connection, at))
+
     async def points(
         self, app: str, instance: str = ALL, since: float = 0.0, until: float = 1e12, step: int = 0
     ) -> list[tuple[int, Point]]:
@@ -221,6 +298,10 @@ class Store:
 
         return await self._reader.ask(ask)
 
+    async def ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        """Any question, answered in the reader's thread, one after another, in 3 s at most. Raises NotReadable."""
+        return await self._reader.ask(question)
+
     async def instances(self, app: str) -> list[str]:
         """Those that have points, "*" for the app itself among them. Raises NotReadable."""
 
@@ -247,7 +328,6 @@ def _where(*wanted: tuple[str, Any]) -> tuple[str, list[Any]]:
     return f" WHERE {text}" if text else "", [value for _, value in asked]
 
 
-_ASKED: Final = frozenset(field.name for field in fields(Asked))
 _EVENT: Final = "id, at, kind, app, instance, text, details"
 _ACT: Final = "rule, app, instance, value, reason, outcomes, operation, dry, details, at, id"
 _OPERATION: Final = "id, act, app, instance, state, began, ended, body"
@@ -277,12 +357,9 @@ def _act(
 def _operation(
     id: int, act: str, app: str, instance: str, state: str, began: float, ended: float, text: str
 ) -> Operation:
-    body = orjson.loads(text)
-    asked = {name: value for name, value in body["asked"].items() if name in _ASKED}
-    operation = Operation(
-        f"op-{id}", act, app, instance, Asked(**asked), began, state=state, ended=ended, why=body["why"],
-        steps=[Step(at, said) for at, said in body["steps"]], targets=tuple(body["targets"]),
-        evidence=body["evidence"], details=body["details"],
+    return read(
+        {
+            **orjson.loads(text), "id": f"op-{id}", "act": act, "app": app, "instance": instance, "state": state,
+            "began": began, "ended": ended,
+        }
     )  # fmt: skip
-    operation.over.set()
-    return operation

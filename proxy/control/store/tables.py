@@ -6,13 +6,15 @@ Rows are made in the writer's thread. A table more is one function and one row o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
+from proxy.control import operations
 from proxy.control.operations import Operation
 from proxy.control.state import Event
+from proxy.control.store import exceptions, frozen, incidents, messages, requests
 from proxy.control.store.acts import Act
 from proxy.control.store.points import STEPS, encode
 from proxy.control.store.sample import Deltas, Sample, gently
@@ -51,20 +53,12 @@ def _act(act: Act) -> Iterable[Statement]:
 
 
 def _operation(operation: Operation) -> Iterable[Statement]:
-    body = {
-        "asked": asdict(operation.asked),
-        "steps": [[step.at, step.text] for step in operation.steps],
-        "why": operation.why,
-        "evidence": operation.evidence,
-        "targets": list(operation.targets),
-        "details": operation.details,
-    }
     yield (
         "INSERT OR REPLACE INTO operations (id, began, ended, act, app, instance, state, body)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             number(operation.id), operation.began, operation.ended, operation.act, operation.app,
-            operation.instance, operation.state, text(body),
+            operation.instance, operation.state, text(operations.plain(operation)),
         ),
     )  # fmt: skip
 
@@ -97,6 +91,11 @@ def tables(deltas: Deltas) -> dict[str, Table]:
         Table("events", 10_000, _event),
         Table("acts", 2_000, _act),
         Table("operations", 1_000, _operation),
+        Table("incidents", 500, incidents.rows),
+        Table("messages", 1_000, messages.row),
+        Table("exceptions", 2_000, exceptions.rows),
+        Table("requests", 20_000, requests.rows),
+        Table("frozen", 16, frozen.rows),
         Table("points", 6, _points(deltas)),  # a sample that is dropped is in the counts of the next one
     )
     return {table.name: table for table in found}

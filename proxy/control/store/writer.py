@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from proxy.control.store import file, retention, schema
+from proxy.control.store import file, requests, retention, schema
 from proxy.control.store.retention import Limits
 from proxy.control.store.tables import Statement, Table
 
@@ -32,6 +32,12 @@ CHECK: Final = 2.0
 LOOK_AFTER: Final = 10.0
 AGED: Final = 600.0
 """Between looks for what is too old."""
+NUMBERED: Final = {
+    "events": ("id", 1), "operations": ("id", 1), "requests": ("number", 1000), "incidents": ("id", 1),
+    "frozen": ("id", 1),
+}  # fmt: skip
+"""Tables whose numbers are given by control: the column, and how many a second at most, over a long time. Where the
+last number is not known they go on from the time of day in these units."""
 
 Say = Callable[[str, str, dict[str, Any]], None]
 """(kind, text, details) of an event; called in the thread."""
@@ -48,7 +54,15 @@ class _Close(NamedTuple):
 class Writer:
     """`limits` may be replaced at any time."""
 
-    def __init__(self, path: Path, tables: Mapping[str, Table], say: Say, limits: Limits) -> None:
+    def __init__(
+        self,
+        path: Path,
+        tables: Mapping[str, Table],
+        say: Say,
+        limits: Limits,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.path = path
         self.tables = tables
         self.limits = limits
@@ -61,6 +75,8 @@ class Writer:
         """Highest number of each table at the start; {} while it is not known."""
         self.set_aside = False
         """What was there at the start was not usable."""
+        self._clock = clock  # Unix time
+        self._steady = steady
         self._say = say
         self._queue: queue.SimpleQueue[tuple[str, Any] | _Flush | _Close] = queue.SimpleQueue()
         self._handed = dict.fromkeys(tables, 0)  # written by who hands over
@@ -132,14 +148,14 @@ class Writer:
         for done in self._flushes:
             done.set()
         self._flushes.clear()
-        if time.monotonic() - self._looked >= LOOK_AFTER and not self._ending.is_set():
+        if self._steady() - self._looked >= LOOK_AFTER and not self._ending.is_set():
             self._look_after()
         return going
 
     def _take(self) -> bool:
         """Make rows of what was handed over. False: it was the last."""
         try:
-            item = self._queue.get(timeout=max(0.0, self._looked + LOOK_AFTER - time.monotonic()))
+            item = self._queue.get(timeout=max(0.0, self._looked + LOOK_AFTER - self._steady()))
         except queue.Empty:
             return True
         if not isinstance(item, (_Flush, _Close)):
@@ -175,40 +191,51 @@ class Writer:
                     connection.execute(sql, values)
             connection.execute("COMMIT")
         except sqlite3.Error as error:
-            return self._failed(error)
+            if self._waits(error):
+                return False
+            return self._one_by_one()
         except Exception:  # a value that SQLite does not take
             self._roll_back()
-            self._one_by_one()
+            return self._one_by_one()
         self._pending.clear()
         self._well()
         return True
 
-    def _one_by_one(self) -> None:
-        """Something in the batch is wrong: the rest shall not suffer for it."""
-        connection = self._connection
-        assert connection is not None
-        for table, statements in self._pending:
+    def _one_by_one(self) -> bool:
+        """Something in the batch is wrong: the rest shall not suffer for it. False: not now."""
+        while self._pending:
+            connection = self._connection
+            if connection is None:
+                return False
+            table, statements = self._pending[0]
             try:
+                connection.execute("BEGIN IMMEDIATE")
                 for sql, values in statements:
                     connection.execute(sql, values)
+                connection.execute("COMMIT")
             except Exception as error:
+                if isinstance(error, sqlite3.Error) and self._waits(error):
+                    return False
+                self._roll_back()
                 self._lose(table, f"it could not be written: {error}")
+            self._pending.popleft()
+        self._well()
+        return True
 
-    def _failed(self, error: sqlite3.Error) -> bool:
-        """What to do about it. True: the batch is dealt with."""
+    def _waits(self, error: sqlite3.Error) -> bool:
+        """Roll back, and decide what an error means. True: the file or the disk is not well, what was to be done has to
+        wait; False: it would fail again, for what it is."""
         number = file.code(error)
         self._roll_back()
         if number in file.DAMAGE:
             self._set_aside("damaged", str(error))
-            return False
+            return True
         if number in file.LATER:
             self._fails(str(error))
             if number == sqlite3.SQLITE_IOERR:  # a connection after that is not to be trusted
                 self._let_go()
-            return False
-        self._one_by_one()
-        self._pending.clear()
-        return True
+            return True
+        return False
 
     def _roll_back(self) -> None:
         try:
@@ -254,9 +281,8 @@ class Writer:
             return self._set_aside("newer", str(error))
         except sqlite3.Error as error:
             self._let_go()
-            if file.code(error) in file.DAMAGE:
-                return self._set_aside("damaged", str(error))
-            self._fails(str(error))
+            if not self._waits(error):  # whatever it is, there is nothing else to do
+                self._fails(str(error))
             return False
         except OSError as error:
             self._fails(error.strerror or str(error))
@@ -270,9 +296,10 @@ class Writer:
         if self.opened.is_set():
             return
         self.began = {
-            table: connection.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0]
-            for table in ("events", "operations")
+            table: connection.execute(f"SELECT coalesce(max({column}), 0) FROM {table}").fetchone()[0]
+            for table, (column, _) in NUMBERED.items()
         }
+        self.began["requests"] = max(self.began["requests"], requests.last(connection))
         self.size = file.size(self.path)
         self.opened.set()
         wrong = file.check(connection, CHECK)
@@ -313,13 +340,14 @@ class Writer:
         connection = self._connection
         if connection is None:
             return
-        self._looked = time.monotonic()
+        self._looked = self._steady()
         if file.identity(self.path) != self._file:  # somebody removed it, or put another there
             self._let_go()
             return
-        now = time.time()
+        now = self._clock()
         try:
             retention.roll_up(connection, now)
+            requests.thin(connection, now)
             if self._looked - self._aged >= AGED or not self._aged:
                 self._aged = self._looked if not retention.too_old(connection, now, self.limits) else 0.0
             if retention.too_much(connection, self.limits):
@@ -327,12 +355,7 @@ class Writer:
             retention.shrink(connection, self.limits)
             self.size = file.size(self.path)
         except sqlite3.Error as error:
-            self._roll_back()
-            if file.code(error) in file.DAMAGE:
-                self._set_aside("damaged", str(error))
-            elif file.code(error) in file.LATER:
-                self._fails(str(error))
-            else:
+            if not self._waits(error):
                 self._say("store-failing", f"the store can't be looked after: {error}", {"why": str(error)})
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from proxy.control.output import CUT, GONE_LOGS, LINE, LINES, QUEUE, LogWriter, OutputCapture
+from proxy.control.logs.book import LogBook
+from proxy.control.logs.capture import CUT, LINE, LINES, OutputCapture
+from proxy.control.logs.writer import GONE_LOGS, QUEUE, LogWriter
 
 
 async def until(condition: Callable[[], object], limit: float = 30.0) -> None:
@@ -26,6 +28,10 @@ def writer(tmp_path: Path) -> Iterator[LogWriter]:
     made = LogWriter(tmp_path / "logs", size=100_000, files=3)
     yield made
     made.close()
+
+
+def book_of(writer: LogWriter) -> LogBook:
+    return LogBook(writer, {}, lambda *said, **more: None, lambda: None, lambda row: None)
 
 
 class Pipes:
@@ -46,7 +52,7 @@ class Pipes:
 
 @pytest.fixture
 async def pipes(writer: LogWriter) -> AsyncIterator[Pipes]:
-    made = Pipes(OutputCapture("web-1", writer))
+    made = Pipes(OutputCapture("web-1", book_of(writer)))
     yield made
     made.close()
     made.capture.close()
@@ -103,7 +109,7 @@ async def test_an_overlong_line_is_cut_and_marked(pipes: Pipes, writer: LogWrite
     sending = asyncio.to_thread(os.write, pipes.out, long + b"\nnext\n")
     await sending
     await until(lambda: "next" in texts(pipes.capture))
-    first = pipes.capture.lines[0].text
+    first = pipes.capture.last()[0].text
     assert len(first) == LINE + len(CUT) and first.endswith(CUT.decode())
     assert pipes.capture.dropped == 300_000 - LINE
     assert writer.flush()
@@ -120,7 +126,7 @@ async def test_binary_output_is_fine(pipes: Pipes, writer: LogWriter) -> None:
 
 
 async def test_a_flood_is_read_and_dropped_and_the_loop_stays_free(writer: LogWriter) -> None:
-    capture = OutputCapture("flood-1", writer)
+    capture = OutputCapture("flood-1", book_of(writer))
     code = "import sys\nfor _ in range(600): sys.stdout.buffer.write(b'x' * 99 + b'\\n' + b'y' * 65000 + b'\\n')"
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", code, stdout=(pipe := os.pipe())[1], stderr=asyncio.subprocess.DEVNULL
@@ -146,7 +152,7 @@ async def test_each_line_is_told(writer: LogWriter) -> None:
 
 
 async def test_both_streams_may_be_one_pipe(writer: LogWriter) -> None:
-    capture = OutputCapture("web-3", writer)
+    capture = OutputCapture("web-3", book_of(writer))
     read, write = os.pipe()
     capture.attach(read, read)
     os.write(write, b"both\n")
