@@ -36,7 +36,7 @@ def ids(folder: Path, name: str = "a.log") -> list[str]:
 
 
 def in_the_end(folder: Path) -> list[str]:
-    """Sorted. While one is renamed or written, files may be read twice or in the middle: then there is no answer yet."""
+    """Sorted; [] while a file is renamed or written: it may be read twice then, or in the middle of a line."""
     try:
         return sorted(ids(folder))
     except (ValueError, FileNotFoundError):
