@@ -85,7 +85,7 @@ class Dashboard:
                 self.messages += 1
                 if not self.failing_at:
                     told = orjson.loads(line[5:])
-                    if any(one["faults_per_s"] > 0 for one in told.get("apps", ())):
+                    if told.get("fault") or any(one["faults_per_s"] > 0 for one in told.get("apps", ())):
                         self.failing_at = time.monotonic()
         except (OSError, ValueError, AttributeError, http.client.HTTPException):
             pass  # it was closed

@@ -226,6 +226,9 @@ LIVE: Final = {
     "self_check": {"ok": True, "ms": 0.8, "words": "the gateway answers itself in 0.8 ms"},
     "gateway": {"requests_per_s": 41.2, "faults_per_s": 0.0, "in_flight": 3, "connections": 12, "own_ms": 0.09,
                 "lag_ms": 0.4, "cpu": 0.021, "memory": 183500800},
+    "notices": [],                # as in status
+    "fault": {"id": "7f3a91016957e2dd", "time": "2026-01-05T03:07:41.120Z", "app": "web", "instance": "web-7",
+              "method": "POST", "target": "/api/orders", "status": 502, "fault": "instance-exited"},     # or null
     "incidents": [{"id": "INC-31", "app": "web", "scope": "app", "severity": "degraded", "cause": "…",
                    "began": "2026-01-05T03:07:41.000Z", "share": 0.21}],
     "apps": [{"id": "web", "state": "up", "verdict": "web is up: 2 of 2 ready, no fault in the last 5 min", "ready": 2,

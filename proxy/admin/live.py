@@ -29,10 +29,13 @@ from proxy.control.metrics.rings import Recent
 from proxy.control.state import AppState, InstanceState, Lifecycle
 from proxy.faults import FAULTS, Origin
 from proxy.link.histogram import merge, quantile
+from proxy.link.messages import Record
 
 if TYPE_CHECKING:
     from proxy.control.gateway import Gateway
 
+SOON: Final = 0.25
+"""Seconds between two messages at least: a first fault does not wait for the second to be full, a storm does."""
 STEP: Final = 20
 """Instances made before others get their turn: about 1 ms."""
 
@@ -65,6 +68,19 @@ class Live:
         self._task: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._error = ""
+        self._fault: dict[str, Any] | None = None
+        self._gathered = 0.0  # monotonic
+        gateway.on_fault.append(self._faulted)
+
+    def _faulted(self, record: Record) -> None:
+        """One was kept: who sees no faults yet is told now, and not when the second is full."""
+        self._fault = {
+            "id": record.id, "time": views.iso(record.time), "app": record.app, "instance": record.instance,
+            "method": record.method, "target": record.target, "status": record.status, "fault": record.fault,
+        }  # fmt: skip
+        quiet = not self._head or not self._head["gateway"]["faults_per_s"]
+        if quiet and self._task is not None and time.monotonic() - self._gathered >= SOON:
+            self._wake.set()
 
     async def follow(self, write: streams.Write) -> None:
         """Send one client all that comes. Raises ConnectionError, TimeoutError."""
@@ -119,7 +135,7 @@ class Live:
 
     async def _gather(self) -> None:
         """One second: what is shown now, and the message that says what is different."""
-        gateway = self._gateway
+        gateway, self._gathered = self._gateway, time.monotonic()
         seen = views.Look(gateway.counters, gateway.board, Summaries(), (), gateway.incidents.open)
         apps: list[dict[str, Any]] = []
         shown: dict[str, dict[str, Any]] = {}
@@ -135,7 +151,7 @@ class Live:
                 if len(shown) % STEP == 0:
                     await asyncio.sleep(0)
             await asyncio.sleep(0)
-        head = {**_head(gateway, whole_verdict(gateway, verdicts), whole, apps), "apps": apps}
+        head = {**_head(gateway, whole_verdict(gateway, verdicts), whole, apps), "apps": apps, "fault": self._fault}
         before = self._shown
         changed = [one for key, one in shown.items() if not _same(before.get(key), one)]
         gone = [key for key in before if key not in shown]

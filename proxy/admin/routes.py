@@ -298,8 +298,8 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "GET", "/api/v1/metrics/stream", live.stream,
         "With `follow=true`: how everything stands, each second, as server-sent events. `whole` comes first, then "
-        "`tick` with the instances that changed and the `gone` ones. Figures are of the last 5 s; faults that are the "
-        "clients' own doing are not counted.",
+        "`tick` with the instances that changed and the `gone` ones, at once when a first fault comes. Figures are of "
+        "the last 5 s, `fault` is the newest one; those that are the clients' own doing are not counted.",
         LIVE, params={"follow": "true"}, content="text/event-stream",
     ),
     Route(

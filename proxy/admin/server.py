@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from proxy.control.gateway import Gateway
 
 MOST_CONTENT: Final = 1 << 20
+BACKLOG: Final = 1024
+"""Of each socket: who comes back when control was started anew, all dashboards at once, is not refused."""
 _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Cache-Control": "no-store",
@@ -53,7 +55,7 @@ async def start(gateway: Gateway, sockets: Sequence[socket.socket]) -> web.AppRu
     await runner.setup()
     for sock in sockets:
         sock.setblocking(False)
-        await web.SockSite(runner, sock).start()
+        await web.SockSite(runner, sock, backlog=BACKLOG).start()
     return runner
 
 

@@ -137,6 +137,8 @@ class Gateway:
         self._tasks: set[asyncio.Task[None]] = set()
         self.each_second: list[Callable[[float], None]] = []
         """Called with monotonic time, by who has something to do once a second."""
+        self.on_fault: list[Callable[[link.Record], None]] = []
+        """Called with each record of a fault that is not the client's doing, the moment it comes; must be quick."""
         self.lasting: dict[str, Lasting] = {}
         """Parts whose state goes along in the ledger, by name."""
         numbers = Numbers(self.data_dir / "numbers.json", known.numbers)
@@ -585,6 +587,9 @@ class Gateway:
                 self._count(slot, message)
             case link.Records(items=items):
                 for record in items:
+                    if record.fault in faults.FAULTS and faults.FAULTS[record.fault].origin is not faults.Origin.CLIENT:
+                        for call in self.on_fault:
+                            call(record)
                     if self.records.add(record):
                         self.exemplars.add(record)
                 self.traces.add(items)

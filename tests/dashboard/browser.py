@@ -389,7 +389,15 @@ class Page:
     # -- a hand
 
     def click(self, selector: str, within: float = LONG) -> None:
-        """Press the left button in the middle of the first such element, once it is there and nothing lies over it."""
+        """Press the left button in the middle of the first such element, once it is there and nothing lies over it.
+
+        Again where another got the click: a page that was just loaded, or that is told something, may have moved it."""
+        for _ in range(10):
+            if self._clicked(selector, within):
+                return
+        raise AssertionError(f"{selector} cannot be hit: it moves")
+
+    def _clicked(self, selector: str, within: float) -> bool:
         find = f"""(() => {{
             const one = document.querySelector({selector!r});
             if (!one || one.disabled) return null;
@@ -398,7 +406,12 @@ class Page:
             if (!box.width || !box.height) return null;
             const x = box.x + box.width / 2, y = box.y + box.height / 2;
             const top = document.elementFromPoint(x, y);
-            return top && (one === top || one.contains(top) || top.contains(one)) ? [x, y] : null;
+            if (!top || !(one === top || one.contains(top) || top.contains(one))) return null;
+            window.hitByClick = false;
+            document.addEventListener("click", (event) => {{
+                window.hitByClick = event.composedPath().some((node) => node.matches?.({selector!r}));
+            }}, {{ capture: true, once: true }});
+            return [x, y];
         }})()"""
         x, y = self.wait(find, f"{selector} to click", within)
         for kind, buttons in (("mouseMoved", 0), ("mousePressed", 1), ("mouseReleased", 0)):
@@ -406,6 +419,7 @@ class Page:
                 "Input.dispatchMouseEvent", type=kind, x=x, y=y, buttons=buttons,
                 button="none" if kind == "mouseMoved" else "left", clickCount=0 if kind == "mouseMoved" else 1,
             )  # fmt: skip
+        return self.js("window.hitByClick") is not False  # undefined: it led to another page
 
     def drag(self, selector: str, start: float, end: float) -> None:
         """From one share of the element's width to another, at half its height, with the button held."""

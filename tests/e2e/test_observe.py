@@ -70,7 +70,7 @@ class Dashboard:
         try:
             for message in self._gateway.stream("metrics/stream", follow="true"):
                 self.messages += 1
-                if any(one["faults_per_s"] > 0 for one in (message.data or {}).get("apps", ())):
+                if message.data and message.data["fault"]:
                     self.failing_at = time.monotonic()
                     return
         except NotThere:

@@ -21,6 +21,7 @@ export default function Overview() {
   return html`<article class="page live">
     <${Verdict} live=${live} />
     <${Figures} gateway=${live.gateway} check=${live.self_check} />
+    <${NewestFault} fault=${live.fault} />
     <${Incidents} incidents=${live.incidents} />
     <${Notices} notices=${live.notices} />
     <${Instances} live=${live} />
@@ -63,6 +64,12 @@ function Fact({ name, value, bad, hint }) {
 function Notices({ notices }) {
   return notices.length > 0 && html`<ul class="note plain-list">
     ${notices.map((words) => html`<li key=${words}>${words}</li>`)}</ul>`;
+}
+
+/** The last request that failed: it comes the moment that it is known. */
+function NewestFault({ fault }) {
+  return fault && html`<p>Newest fault: <a href=${href(["requests", fault.id])}>${fault.status} ${fault.fault}</a>
+    ${" "}${fault.method} ${fault.target}, ${fault.app}, <${Time} at=${fault.time} /> (${ago(fault.time)})</p>`;
 }
 
 const INCIDENT = [
