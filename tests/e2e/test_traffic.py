@@ -122,6 +122,7 @@ def test_metrics_can_be_parsed(port: int, shop: Triage) -> None:
         answer = admin(shop, "/metrics", Authorization=f"Bearer {token(shop)}")
         assert answer.status == 200
         families = {family.name: family for family in text_string_to_metric_families(answer.body)}
+        assert {"triage_self_checks", "triage_exceptions", "triage_incidents_open"} <= set(families)
         requests = [name for name in families if name.startswith("triage_requests")]
         return any(sample.value > 0 for name in requests for sample in families[name].samples)
 

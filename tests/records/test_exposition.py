@@ -61,6 +61,12 @@ def test_every_metric_and_its_values(board: boards.Board) -> None:
     made.host = Host(1.5, 2_000_000_000, 0.75, 9_000_000_000)
     made.control_lag, made.incidents = 0.002, {"degraded": 1, "down": 0}
     made.notifiers_failing, made.freezes_skipped = 0, 4
+    made.more = [
+        ("triage_messages_lost_total", 2, ("ops",)), ("triage_exceptions_total", 41, ("web",)),
+        ("triage_log_unseen_lines_total", 7, ()), ("triage_log_files_skipped_bytes_total", 8, ()),
+        ("triage_traces_exported_total", 9, ()), ("triage_traces_dropped_total", 1, ()),
+        ("triage_self_checks_total", 3, ("1",)),
+    ]  # fmt: skip
     text = render(made)
     families = {family.name: family for family in text_string_to_metric_families(text.decode())}
     for metric in FAMILIES:
@@ -105,6 +111,7 @@ def test_every_metric_and_its_values(board: boards.Board) -> None:
     assert value("triage_instance_sockets", **web) == 8
     assert value("triage_instance_io_written_bytes_total", **web) == 200
     assert value("triage_app_exits_total", app="web") == 3
+    assert value("triage_exceptions_total", app="web") == 41 and value("triage_messages_lost_total", notifier="ops") == 2
     assert value("triage_instances_ready", app="web") == 1 and value("triage_instances_unhealthy", app="web") == 0
     assert value("triage_process_cpu_seconds_total", process="control") == 3.25
     assert value("triage_incidents_open", severity="degraded") == 1

@@ -132,6 +132,8 @@ class _Samples:
             self._add("triage_incidents_open", count, severity)
         self._known("triage_notifiers_failing", made.notifiers_failing)
         self._known("triage_freezes_skipped_total", made.freezes_skipped)
+        for name, value, labels in made.more:
+            self._add(name, value, *labels)
         self._add("triage_records_kept", made.records)
         if made.store is not None:
             for table, dropped in made.store.dropped.items():

@@ -114,6 +114,28 @@ FAMILIES: Final[tuple[Family, ...]] = (
     Family("triage_incidents_open", "gauge", "incidents", "Incidents that are open, by severity.", ("severity",)),
     Family("triage_notifiers_failing", "gauge", "notifiers", "Notifiers whose last message could not be delivered."),
     Family(
+        "triage_messages_lost_total", "counter", "messages",
+        "Messages about incidents that were given up, by notifier.", ("notifier",),
+    ),
+    Family(
+        "triage_exceptions_total", "counter", "exceptions",
+        "Tracebacks and panics found in what instances print.", _APP,
+    ),
+    Family(
+        "triage_log_unseen_lines_total", "counter", "lines",
+        "Lines that came too fast to be searched for exceptions.",
+    ),
+    Family(
+        "triage_log_files_skipped_bytes_total", "counter", "bytes",
+        "Bytes of the apps' own log files that came too fast and were skipped.",
+    ),
+    Family("triage_traces_exported_total", "counter", "requests", "Requests exported as spans."),
+    Family(
+        "triage_traces_dropped_total", "counter", "requests",
+        "Requests that should have been exported as spans and were not, in workers and in control.",
+    ),
+    Family("triage_self_checks_total", "counter", "requests", "Self-checks that a worker answered.", _WORKER),
+    Family(
         "triage_freezes_skipped_total", "counter", "freezes",
         "Ends of instances whose last 15 minutes were not frozen: too soon after another of the app.",
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -76,6 +76,7 @@ class Frame:
     incidents: Mapping[str, int] = field(default_factory=dict)  # open ones by severity
     notifiers_failing: int | None = None
     freezes_skipped: int | None = None
+    more: list[tuple[str, float, tuple[str, ...]]] = field(default_factory=list)  # metric, value, labels
     exemplars: Exemplars = field(default_factory=dict)
 
 
@@ -143,6 +144,25 @@ def frame_of(gateway: Gateway, exemplars: bool) -> Frame:
     open_ones = [incident.severity for incident in gateway.incidents.open.values()]
     made.incidents = {severity: open_ones.count(severity) for severity in ("degraded", "down")}
     made.notifiers_failing = sum(one.state == "failing" for one in gateway.alerts.outboxes.values())
+    made.more = list(_more(gateway))
     if exemplars:
         made.exemplars = gateway.exemplars.snapshot()
     return made
+
+
+def _more(gateway: Gateway) -> Iterator[tuple[str, float, tuple[str, ...]]]:
+    """What other parts count; those that are off or have nothing say nothing."""
+    for name, outbox in gateway.alerts.outboxes.items():
+        yield "triage_messages_lost_total", outbox.condition.lost, (name,)
+    exceptions = gateway.logbook.exceptions
+    for app in gateway.apps:
+        yield "triage_exceptions_total", exceptions.counts(app), (app,)
+    yield "triage_log_unseen_lines_total", exceptions.unseen, ()
+    yield "triage_log_files_skipped_bytes_total", gateway.logbook.skipped, ()
+    told = {str(worker.slot + 1): worker.stats for worker in gateway.workers if worker.stats is not None}
+    for name, stats in told.items():
+        yield "triage_self_checks_total", stats.self_checks, (name,)
+    if gateway.traces.on:
+        lost = sum(stats.spans_dropped for stats in told.values())
+        yield "triage_traces_exported_total", gateway.traces.exported, ()
+        yield "triage_traces_dropped_total", gateway.traces.dropped + lost, ()
