@@ -89,7 +89,8 @@ def crash(triage: Triage, app: str = "shop") -> str:
 
     def kept() -> str:
         items = triage.api("requests", app=app, fault="instance-exited", limit=200)["items"]
-        return next((one["id"] for one in items if one["id"] not in before), "")
+        fresh = (one for one in items if one["id"] not in before)
+        return next((one["id"] for one in fresh if one["target"] == "/crash"), "")  # others may have been on it too
 
     return until(kept, "the lost request is kept")
 
