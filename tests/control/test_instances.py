@@ -164,9 +164,9 @@ def test_one_that_does_not_stop_is_killed(triage: Start) -> None:
     assert gateway.reload(app(name="shop"))["ok"]
     assert "so that it writes its stacks" in gateway.event("aborted")["text"]
     until(lambda: not psutil.pid_exists(pid), "it is gone")
-    log = (gateway.folder / "var/logs/instances/web-1.log").read_text()
-    assert "Fatal Python error: Aborted" in log
-    assert "serve_forever" in log
+    log = gateway.folder / "var/logs/instances/web-1.log"
+    until(lambda: "serve_forever" in log.read_text(), "its stacks are written")
+    assert "Fatal Python error: Aborted" in log.read_text()
 
 
 def test_one_that_catches_nothing_is_killed_at_once(triage: Start, folder: Path) -> None:
