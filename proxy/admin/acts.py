@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from proxy.control.gateway import Gateway
 
 
-
 def asked(request: web.Request) -> Asked:
     """Who asks, and why."""
     body = request["body"]
@@ -91,7 +90,7 @@ async def autoheal(request: web.Request) -> web.StreamResponse:
     return act(request, "autoheal", the_app(request).name, "", fields)
 
 
-def act(request: web.Request, act: str, app: str, instance: str, fields: dict[str, Any]) -> web.Response:
+def act(request: web.Request, name: str, app: str, instance: str, fields: dict[str, Any]) -> web.Response:
     """Begin it, or answer what it would do."""
     gateway = request.app[GATEWAY]
     if gateway.stopping:
@@ -99,17 +98,17 @@ def act(request: web.Request, act: str, app: str, instance: str, fields: dict[st
     target = f"{app}/{instance}" if instance else app
     try:
         if request["body"].get("preview", False):
-            return answer(_foreseen(gateway, act, target, app, instance, fields))
-        operation = gateway.mender.act(act, app, instance, asked(request), **fields)
+            return answer(_foreseen(gateway, name, target, app, instance, fields))
+        operation = gateway.mender.act(name, app, instance, asked(request), **fields)
     except NotPossible as error:
-        raise ApiProblem(409, error.kind, f"{act} of {target} is not possible", str(error), error.hint) from None
+        raise ApiProblem(409, error.kind, f"{name} of {target} is not possible", str(error), error.hint) from None
     response = answer(mending.operation(operation), 202)
     response.headers["Location"] = f"/api/v1/operations/{quote(operation.id)}"
     return response
 
 
 def _foreseen(
-    gateway: Gateway, act: str, target: str, app: str, instance: str, fields: dict[str, Any]
+    gateway: Gateway, name: str, target: str, app: str, instance: str, fields: dict[str, Any]
 ) -> dict[str, Any]:
-    foresight = gateway.mender.foresee(act, app, instance, **fields)
-    return {"act": act, "target": target, "will": list(foresight.lines), "at_stake": foresight.at_stake}
+    foresight = gateway.mender.foresee(name, app, instance, **fields)
+    return {"act": name, "target": target, "will": list(foresight.lines), "at_stake": foresight.at_stake}

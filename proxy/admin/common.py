@@ -12,8 +12,6 @@ from aiohttp import web
 from proxy.admin import mending, verdict, views
 from proxy.admin.errors import ApiProblem, dumps
 from proxy.admin.keys import GATEWAY
-from proxy.admin.times import iso
-from proxy.control.by_hand import MUTED
 from proxy.control.incidents.engine import GATEWAY as GATEWAY_ITSELF
 from proxy.control.incidents.engine import HOST
 from proxy.control.state import AppState, InstanceState
@@ -69,7 +67,7 @@ async def whole_app(gateway: Gateway, seen: views.Look, state: AppState) -> dict
         **shown,
         "autoheal": mending.rules(state, gateway.autoheal.view(state.name)),
         "scaler": mending.scaler(gateway.scaler.view(state.name)),
-        "muted_until": iso(state.by_hand[MUTED].until) if MUTED in state.by_hand else None,
+        "muted_until": views.muted_until(state),
     }
 
 

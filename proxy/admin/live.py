@@ -20,11 +20,10 @@ from aiohttp import web
 from proxy.admin import query, streams, verdict, views
 from proxy.admin.common import whole_verdict
 from proxy.admin.errors import ApiProblem
+from proxy.admin.incidents import brief
 from proxy.admin.keys import LIVE
 from proxy.admin.notices import notices
-from proxy.control.by_hand import MUTED
 from proxy.control.counters import Summaries
-from proxy.control.incidents.incident import Incident
 from proxy.control.metrics.rings import Recent
 from proxy.control.state import AppState, InstanceState, Lifecycle
 from proxy.faults import FAULTS, Origin
@@ -206,7 +205,7 @@ def _head(gateway: Gateway, whole: verdict.Verdict, found: Recent, apps: list[di
             "memory": sum(use.memory for use in own),
         },
         "notices": list(notices(gateway)),
-        "incidents": [_incident(one) for one in gateway.incidents.open.values()],
+        "incidents": [brief(one) for one in gateway.incidents.open.values()],
     }
 
 
@@ -234,7 +233,6 @@ def _slots(app: AppState) -> int:
 
 def _app(seen: views.Look, app: AppState, said: verdict.Verdict, found: Recent) -> dict[str, Any]:
     ready = len(app.ready)
-    muted = app.by_hand.get(MUTED)
     waiting, _ = seen.waiting(app.row)
     return {
         "id": app.name,
@@ -247,7 +245,7 @@ def _app(seen: views.Look, app: AppState, said: verdict.Verdict, found: Recent) 
         "slots": _slots(app) * ready,
         "waiting": waiting,
         **_times(found),
-        "muted_until": views.iso(muted.until) if muted is not None else None,
+        "muted_until": views.muted_until(app),
     }
 
 
@@ -270,16 +268,4 @@ def _instance(gateway: Gateway, seen: views.Look, app: AppState, one: InstanceSt
         "memory_limit": one.memory_limit or (process.memory if process is not None else None),
         "restarts": one.restarts,
         "uptime_s": round(seen.clock - one.started, 1) if one.started and one.pid else None,
-    }
-
-
-def _incident(one: Incident) -> dict[str, Any]:
-    return {
-        "id": one.id,
-        "app": one.subject.app,
-        "scope": one.subject.scope,
-        "severity": one.severity,
-        "cause": one.cause,
-        "began": views.iso(one.began),
-        "share": round(one.share, 4),
     }

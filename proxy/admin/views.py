@@ -10,6 +10,7 @@ from proxy.admin import mending, verdict
 from proxy.admin.times import iso as iso
 from proxy.admin.times import millis as millis
 from proxy.admin.verdict import Verdict
+from proxy.control.by_hand import MUTED
 from proxy.control.counters import Counters, Summaries, Summary
 from proxy.control.incidents.incident import Incident, Subject
 from proxy.control.operations import Operation
@@ -18,6 +19,12 @@ from proxy.link.board import Board
 from proxy.link.messages import Attempt, Record
 
 _TIMINGS = ("head", "queue", "connect", "tls", "wait", "body", "total", "own", "lag")
+
+
+def muted_until(app: AppState) -> str | None:
+    """Until when nobody is told of its incidents."""
+    muted = app.by_hand.get(MUTED)
+    return iso(muted.until) if muted is not None else None
 
 
 class Look:
