@@ -2,6 +2,7 @@
 # make test    lint, types, tests
 # make bench   Triage beside its peers
 # make chaos   everything that can be killed or filled up is, under load
+# make lab     apps that are sick on purpose, and whether Triage says what is wrong with them
 # make docs    the documents that are made from the code
 # make clean   take away what the others made
 #
@@ -15,7 +16,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done)
 PYTEST_ARGS ?= -n 3 --dist loadfile
 
-.PHONY: run test lint types bench chaos docs clean
+.PHONY: run test lint types bench chaos lab sample docs clean
 .DELETE_ON_ERROR:
 
 # The venv stands first in PATH, so that `python` in config.toml is the one that has the sample app's needs.
@@ -37,6 +38,13 @@ bench: $(VENV)/.dev
 chaos: $(VENV)/.dev
 	$(BIN)/python -m loadtests.chaos $(CHAOS_ARGS)
 
+# docs/sample-report.html, from a real session of an app that is sick on purpose.
+sample: $(VENV)/.dev
+	$(BIN)/python -m tests.report.sample
+
+lab: $(VENV)/.dev
+	$(BIN)/python -m tests.sick --page docs/diagnosis.md $(LAB_ARGS)
+
 docs: $(VENV)/.run
 	$(BIN)/python -m proxy.config.docs > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
@@ -48,6 +56,8 @@ docs: $(VENV)/.run
 	mv docs/metrics.md.new docs/metrics.md
 	$(BIN)/python -m proxy.control.incidents.docs > docs/observing.md.new
 	mv docs/observing.md.new docs/observing.md
+	$(BIN)/python -m proxy.diagnostics.docs > docs/diagnosis.md.new
+	mv docs/diagnosis.md.new docs/diagnosis.md
 
 # Also clears var/, where config.toml keeps its state: logs, the admin token.
 clean:

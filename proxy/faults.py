@@ -339,8 +339,19 @@ def markdown() -> str:
         )
     for fault in FAULTS.values():
         lines += ["", f"## {fault.name}", "", fault.words, "", f"What ends it: {fault.ends}."]
+        if section := _troubleshooting(fault):
+            lines += ["", f"Step by step: [troubleshooting.md](troubleshooting.md#{section})."]
     lines += ["", _RULES]
     return "\n".join(lines) + "\n"
+
+
+def _troubleshooting(fault: Fault) -> str:
+    """The section of docs/troubleshooting.md that it belongs to; "": it is the client's to mend."""
+    if fault.status in (502, 503, 504):
+        return str(fault.status)
+    if fault.status is None and fault.origin is Origin.INSTANCE:
+        return "answers-that-are-cut" if fault is not APP_ERROR else "errors-of-the-apps-own"
+    return ""
 
 
 _RULES = """## How requests are tried again

@@ -6,6 +6,9 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Final
+
+MISSING: Final = "py-spy is not installed"
 
 
 def program() -> str | None:
@@ -24,3 +27,11 @@ def reason(errors: str, code: int) -> str:
     line = lines[-1] if causes else lines[0]
     number, colon, rest = line.partition(": ")
     return rest if colon and (number.isdigit() or number == "Error") else line
+
+
+def passing(why: str) -> bool:
+    """Whether another try may go well: the interpreter was caught between two states, or has just begun."""
+    return not any(
+        word in why.lower()
+        for word in ("permission denied", "operation not permitted", "no such", "failed to find", "unsupported")
+    )

@@ -17,7 +17,7 @@ PACKAGE = ROOT / "proxy"
 
 # Who may import whom: the first row that a module falls under holds, and its own folder is always allowed.
 # The root package itself (for __version__) is free to all.
-EVERYONE = ("proxy.units", "proxy.faults", "proxy.masking", "proxy.py_spy")
+EVERYONE = ("proxy.units", "proxy.faults", "proxy.masking", "proxy.py_spy", "proxy.tables")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "proxy.main": ("proxy",),
     "proxy.__main__": ("proxy.main",),
@@ -25,13 +25,15 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "proxy.faults": EVERYONE,
     "proxy.masking": (),
     "proxy.py_spy": (),
+    "proxy.tables": (),
     "proxy.config": EVERYONE,
     "proxy.wire": EVERYONE,
     "proxy.link": EVERYONE,
     "proxy.launcher": (*EVERYONE, "proxy.link.spawn"),
     "proxy.dataplane": (*EVERYONE, "proxy.wire", "proxy.link"),
     "proxy.control": (*EVERYONE, "proxy.link", "proxy.config", "proxy.wire"),
-    "proxy.diagnostics.analyzers": ("proxy.diagnostics.artifacts",),
+    "proxy.diagnostics.analyzers": (*EVERYONE, "proxy.diagnostics.artifacts", "proxy.diagnostics.reading"),
+    "proxy.agent": (),
     "proxy.diagnostics": (*EVERYONE, "proxy.link"),
     "proxy.admin": (*EVERYONE, "proxy.control", "proxy.diagnostics", "proxy.link", "proxy.config"),
     "proxy.cli": (*EVERYONE, "proxy.config"),
@@ -235,6 +237,7 @@ MADE = {
     "docs/mending.md": "proxy.control.autoheal.docs",
     "docs/metrics.md": "proxy.control.metrics.docs",
     "docs/observing.md": "proxy.control.incidents.docs",
+    "docs/diagnosis.md": "proxy.diagnostics.docs",
 }
 
 

@@ -9,12 +9,15 @@ from proxy import units
 from proxy.admin import facts, kept, views
 from proxy.admin.common import not_readable
 from proxy.admin.errors import ApiProblem
+from proxy.admin.findings import Findings, Told
 from proxy.control.incidents.incident import Subject
 from proxy.control.records import IdParts, decode_id
 from proxy.control.state import AppState
 from proxy.control.store import NotReadable
+from proxy.diagnostics.facts import Facts
 from proxy.diagnostics.text import stamp
 from proxy.diagnostics.why import explain
+from proxy.faults import FAULTS
 from proxy.link.messages import Record
 
 if TYPE_CHECKING:
@@ -82,17 +85,28 @@ async def _latest(gateway: Gateway) -> Record:
     )  # fmt: skip
 
 
-async def why_request(gateway: Gateway, look: views.Look, found: Record | NotKept) -> dict[str, Any]:
+async def why_request(
+    gateway: Gateway, look: views.Look, found: Record | NotKept, findings: Findings
+) -> dict[str, Any]:
     """The whole answer, as JSON."""
     if isinstance(found, NotKept):
         return explain(await facts.of_unkept(gateway, look, found.id, found.parts)).json()
     gathered = await facts.of_request(gateway, look, found)
+    if found.fault in FAULTS or found.total_us / 1e6 >= gateway.config.gateway.slow:
+        _join(gathered, await findings.of_request(found), findings.running(found.app))
     answer = await asyncio.to_thread(lambda: explain(gathered).json())
     return {**answer, "request": views.record(found)}
 
 
-async def why_app(gateway: Gateway, look: views.Look, state: AppState) -> dict[str, Any]:
+def _join(gathered: Facts, told: Told | None, running: str) -> None:
+    gathered.running = running
+    if told is not None:
+        gathered.finding, gathered.session, gathered.session_at = told
+
+
+async def why_app(gateway: Gateway, look: views.Look, state: AppState, findings: Findings) -> dict[str, Any]:
     gathered = await facts.of_app(gateway, look, state)
+    _join(gathered, await findings.of_app(state), findings.running(state.name))
     incident = gateway.incidents.open.get(Subject("app", state.name))
     found = await asyncio.to_thread(explain, gathered)
     if incident is not None:

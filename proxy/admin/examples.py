@@ -12,7 +12,7 @@ OPERATION: Final = {
     "by": "by hand",              # or "rule slow", "config", "watch", "scale"
     "way": "socket, uid 0, pid 4711", "reason": "by hand",
     "rule": "", "value": "",      # the rule that asked, and what it saw
-    "targets": ["web-7"], "evidence": "4 of 4 artifacts in diagnostics/op-41",
+    "targets": ["web-7"], "evidence": "5 of 5 artifacts in diagnostics/S-12 (triage report S-12)",
     "steps": [{"time": "2026-01-05T03:07:41.000Z", "text": "web-9 starts in web-7's place"}],
     "told": 1,                    # steps so far; of many only the first and the last are kept
     "details": {},
@@ -148,6 +148,17 @@ REQUEST: Final = {
     "attempts": [{"instance": "web-7", "fault": "instance-exited", "reused": True, "idle_ms": 400.0,
                   "wait_ms": 687.0, "sent": 1912}],
 }  # fmt: skip
+STORY: Final = {
+    "rule": "keep.whole[0]",      # that asked for it
+    "answered_by": "triage",      # triage instance
+    "phases": [{"phase": "head read", "at_ms": 0.2, "note": ""}, {"phase": "picked", "at_ms": 0.3, "note": "web-7"},
+               {"phase": "instance-exited", "at_ms": 688.1, "note": "exit code 3"}],
+    "attempts": [{"instance": "web-7", "fault": "instance-exited", "began_ms": 0.3, "took_ms": 687.8}],
+    "request": {"line": "POST /api/orders?key=*** HTTP/1.1", "fields": [["Authorization", "***"]]},
+    "response": None,             # likewise; null: no answer of an instance, or its fields were not asked for
+    "cut": False,                 # it was larger than 16 KiB
+}  # fmt: skip
+REQUEST_WHOLE: Final = {**REQUEST, "story": STORY}   # story: null where none is kept
 WHY: Final = {
     "id": "7f3a91016957e2dd", "subject": "request",          # request, app, incident
     "title": "502 instance-exited   POST /api/orders   app web   2026-01-05T03:07:41.120Z",
@@ -156,6 +167,8 @@ WHY: Final = {
     "cause": ["…"], "lost": ["This POST. …"], "now": ["web is up: 2 of 2 ready …"], "done": ["…"],
     "do": ["check  triage requests --instance web-7 --fault instance-exited"], "evidence": ["try 1 of 1  web-7 …"],
     "text": "the same as `triage why` prints it, times in UTC",
+    "finding": "oom-kill", "finding_certainty": "very likely",        # what CAUSE rests on; "": the request alone
+    "session": "S-118",           # where that was found; "": drawn from what control knows
     "request": REQUEST,           # absent where there is none
 }  # fmt: skip
 APP_WHY: Final = {name: value for name, value in {**WHY, "subject": "app"}.items() if name != "request"}
@@ -184,6 +197,33 @@ INCIDENT_WHOLE: Final = {
 INCIDENT_WHY: Final = {
     **WHY, "id": "INC-31", "subject": "incident", "title": "INC-31   degraded   crashes   app web   …",
     "incident": INCIDENT,
+}  # fmt: skip
+SESSION: Final = {
+    "id": "S-118", "app": "web", "instance": "", "mode": "analyze",      # collect analyze recycle
+    "state": "done",              # waiting collecting recycling analyzing done cancelled failed lost
+    "why": "",                    # why it ended so, where that needs a word
+    "trigger": {"kind": "incident",          # hand rule incident crash request cpu memory agent
+                "by": "incident", "reason": "web answers slowly", "rule": "", "saw": "", "incident": "INC-32",
+                "request": "", "operation": "", "act": ""},
+    "began": "2026-01-05T02:51:20.000Z", "ended": "2026-01-05T02:51:41.300Z", "until": None, "seconds": 10.0,
+    "took_s": 21.3, "progress": 1.0,
+    "verdict": "web waits for 10.0.3.12:5432, which answers slowly", "top": "slow-dependency",
+    "certainty": "very likely", "severity": "critical", "findings": 2, "size": 412331,
+    "targets": ["web-3", "web-4"], "collectors": [], "left_out": "",
+    "operation": None, "recycled": "", "folder": "/var/lib/triage/diagnostics/S-118",
+}  # fmt: skip
+SESSION_WHOLE: Final = {
+    **SESSION,
+    "steps": [{"name": "stacks", "title": "Stacks", "instance": "web-3",
+               "state": "done",   # waiting running done failed hung, "not permitted", "not there", "no room", skipped
+               "why": "", "took_s": 2.3, "files": ["web-3/stacks.json"]}],
+    "files": [{"name": "report.html", "size": 81233}],
+}  # fmt: skip
+COLLECTOR: Final = {
+    "id": "stacks", "title": "Stacks", "needs": "ptrace on the process", "cost": "pauses it for some ms, three times",
+    "of": "instance",             # instance app host
+    "when": "once",               # once through after
+    "default": True, "quick": True, "runtimes": [], "most_s": 15.0,
 }  # fmt: skip
 EVENT: Final = {
     "id": "41", "time": "2026-01-05T03:07:41.000Z", "kind": "instance-exited", "app": "web", "instance": "web-7",
@@ -255,4 +295,6 @@ EXCEPTION: Final = {
     "versions": ["5b1c0de"], "sample": ["Traceback (most recent call last):", "…", "KeyError: 'price'"],
     "in_last_hour": 41,
     "minutes": [0, 0, 3],         # the last 60, oldest first
+    "raised": False,              # true: told by the agent, whoever caught it; else it was printed
+    "caught": 0, "uncaught": 0,   # of those told by the agent: by the app's own code, by nobody
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +29,7 @@ from proxy.diagnostics.facts import (
     Used,
 )
 from proxy.diagnostics.reading import as_text
+from proxy.diagnostics.subject import plain
 from proxy.link.messages import Record
 
 if TYPE_CHECKING:
@@ -67,7 +69,8 @@ async def of_request(gateway: Gateway, look: views.Look, record: Record) -> Fact
         found.malformed = Malformed(bad.offset, bad.why, bad.data)
     if record.fault in HANGS | FULL:
         if record.instance and (state is None or not state.pid):
-            found.stacks, found.stacks_at = await asyncio.to_thread(_saved_stacks, gateway.data_dir, record.instance)
+            folders = [gateway.sessions.folder(one) for one in gateway.sessions.list(record.app)]
+            found.stacks, found.stacks_at = await asyncio.to_thread(_saved_stacks, folders, record.instance)
         elif look.now - max(found.counts.last, end) <= STILL:
             found.stacks = await _stacks(gateway, look, app, state)
     found.events = await _around(gateway, record.app, end - 1.0, end + 120.0)
@@ -298,13 +301,11 @@ def _counts(look: views.Look, record: Record) -> CountFacts:
     return found
 
 
-def _saved_stacks(data_dir: Path, instance: str) -> tuple[str, float]:
-    """What was taken of one that is gone, and when: the newest; ("", 0.0) if nothing was."""
-    for folder in sorted((data_dir / "diagnostics").glob("ev-*"), reverse=True):  # begins with the time
+def _saved_stacks(folders: Iterable[Path], instance: str) -> tuple[str, float]:
+    """What was taken of one that is gone, and when, out of sessions, the newest first; ("", 0.0) if nothing was."""
+    for folder in folders:
         try:
-            if orjson.loads((folder / "input.json").read_bytes())["instance"] != instance:
-                continue
-            artifact = orjson.loads((folder / "stacks.json").read_bytes())
+            artifact = orjson.loads((folder / plain(instance) / "stacks.json").read_bytes())
             text = as_text(artifact)
             if text:
                 return text, float(artifact["at"])

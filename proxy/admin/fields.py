@@ -12,9 +12,10 @@ from proxy import units
 
 LONGEST_TEXT: Final = 1 << 20
 LONGEST_REASON: Final = 500
+MOST_NAMES: Final = 50
 MOST_INSTANCES: Final = 1000  # as apps.NAME.process.instances
 
-Kind = Literal["text", "reason", "flag", "count", "size", "cores", "duration", "pause", "rule"]
+Kind = Literal["text", "reason", "flag", "count", "size", "cores", "duration", "pause", "rule", "names"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +113,16 @@ def _rule(value: Any) -> str | dict[str, Any]:
     raise ValueError("expected the name of a rule, or a rule as an object with `when`")
 
 
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > MOST_NAMES or not all(isinstance(one, str) for one in value):
+        raise ValueError(f"expected a list of names, {MOST_NAMES} at most")
+    return tuple(dict.fromkeys(one[:100] for one in value))
+
+
 _READ: Final[Mapping[Kind, Callable[[Any], Any]]] = MappingProxyType(
     {
         "text": _text, "reason": _reason, "flag": _flag, "count": _count, "size": _size, "cores": _cores,
-        "duration": _duration, "pause": _pause, "rule": _rule,
+        "duration": _duration, "pause": _pause, "rule": _rule, "names": _names,
     }
 )  # fmt: skip
 
@@ -130,5 +137,6 @@ _SCHEMAS: Final[Mapping[Kind, dict[str, Any]]] = MappingProxyType(
         "duration": {"oneOf": [{"type": "number"}, {"type": "string", "examples": ["10m"]}]},
         "pause": {"oneOf": [{"type": "number", "minimum": 0}, {"type": "string", "examples": ["1h"]}]},
         "rule": {"oneOf": [{"type": "string"}, {"type": "object"}]},
+        "names": {"type": "array", "items": {"type": "string"}, "maxItems": MOST_NAMES},
     }
 )

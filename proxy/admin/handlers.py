@@ -10,10 +10,10 @@ import time
 
 from aiohttp import web
 
-from proxy.admin import answers, kept, mending, query, views
+from proxy.admin import answers, kept, mending, query, stories, views
 from proxy.admin.common import all_instances, answer, items, look, not_readable, the_app, the_instance, whole_app
 from proxy.admin.errors import ApiProblem
-from proxy.admin.keys import GATEWAY
+from proxy.admin.keys import FINDINGS, GATEWAY
 from proxy.control.stacks import NoStacks
 from proxy.control.store import NotReadable
 from proxy.link.messages import Record
@@ -78,7 +78,8 @@ async def requests(request: web.Request) -> web.Response:
 async def request(request: web.Request) -> web.Response:
     found = await answers.one(request.app[GATEWAY], request.match_info["id"])
     if isinstance(found, Record):
-        return answer(views.record(found))
+        told = await stories.maybe_story(request.app[GATEWAY], found.id)
+        return answer({**views.record(found), "story": told})
     raise ApiProblem(
         404, "not-kept", f"Request {found.id} was not kept in full",
         f"Worker {found.parts.worker + 1} made this id at {views.iso(found.parts.second)}. Kept are faults, 5xx and "
@@ -90,10 +91,10 @@ async def request(request: web.Request) -> web.Response:
 async def request_why(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     found = await answers.one(gateway, request.match_info["id"], latest=True)
-    return answer(await answers.why_request(gateway, await look(gateway), found))
+    return answer(await answers.why_request(gateway, await look(gateway), found, request.app[FINDINGS]))
 
 
 async def app_why(request: web.Request) -> web.Response:
     state = the_app(request)
     gateway = request.app[GATEWAY]
-    return answer(await answers.why_app(gateway, await look(gateway), state))
+    return answer(await answers.why_app(gateway, await look(gateway), state, request.app[FINDINGS]))

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 from proxy import units
 from proxy.admin import answers, kept, views
 from proxy.admin.facts import EXPLAINED_BY_EXIT
+from proxy.admin.findings import Findings, Told
 from proxy.control.incidents.incident import Incident
 from proxy.control.incidents.signals import ALL, RANK, queue
 from proxy.control.records import Filter
 from proxy.control.store import NotReadable
+from proxy.diagnostics import told
 from proxy.diagnostics.text import BLOCKS, clean, stamp
 from proxy.diagnostics.text import render as rendered
 from proxy.faults import FAULTS
@@ -34,27 +36,33 @@ OF_REQUESTS: Final = {
 """Signals that a failed request says more about, if it failed so."""
 
 
-async def explain(gateway: Gateway, look: views.Look, incident: Incident) -> dict[str, Any]:
+async def explain(gateway: Gateway, look: views.Look, incident: Incident, findings: Findings) -> dict[str, Any]:
     """The whole answer, as JSON; the shape of a request's."""
     record = await _newest(gateway, incident)
-    said = await answers.why_request(gateway, look, record) if record is not None else None
+    said = await answers.why_request(gateway, look, record, findings) if record is not None else None
+    found = await findings.of_incident(incident) if said is None or not said["finding"] else None
     blocks = {
         "why": _why(incident),
-        "cause": _cause(gateway, incident, said, record),
+        "cause": _cause(gateway, incident, said, record, found),
         "lost": _lost(incident, said),
         "now": _now(gateway, look, incident),
         "done": _done(incident),
-        "do": _do(incident, said, record),
-        "evidence": _evidence(gateway, incident, record),
+        "do": told.merged(told.do(found.finding)[:3] if found is not None else (), _do(incident, said, record)),
+        "evidence": [*(_found(found) if found is not None else []), *_evidence(gateway, incident, record)],
     }
     title = _title(incident)
     return {
         "id": incident.id,
         "subject": "incident",
         "title": title,
-        "certainty": incident.certainty,
+        "certainty": found.finding.certainty if found is not None else incident.certainty,
         **blocks,
         "text": rendered(title, {name: blocks[name] for name in BLOCKS}),
+        "finding": found.finding.id if found is not None else said["finding"] if said is not None else "",
+        "finding_certainty": (
+            found.finding.certainty if found is not None else said["finding_certainty"] if said is not None else ""
+        ),
+        "session": found.session if found is not None else said["session"] if said is not None else "",
         **({"request": said["request"]} if said is not None else {}),
     }
 
@@ -98,13 +106,13 @@ def _why(incident: Incident) -> list[str]:
 
 
 def _cause(
-    gateway: Gateway, incident: Incident, said: dict[str, Any] | None, record: Record | None
+    gateway: Gateway, incident: Incident, said: dict[str, Any] | None, record: Record | None, drawn: Told | None
 ) -> list[str]:
-    found: list[str] = []
+    found: list[str] = told.cause(drawn.finding) if drawn is not None else []
     if said is not None and record is not None:
         found += said["why"][:2] + said["cause"][:3]
         found.append(f"So says {record.id}, the newest of its requests with {record.fault} that was kept.")
-    else:
+    elif drawn is None:
         found += _grounds(gateway, incident)
     if incident.open and incident.subject.scope == "app":
         who, words = gateway.incidents.is_it()
@@ -114,6 +122,10 @@ def _cause(
     if refused is not None:
         found.append(f"A config was refused at {stamp(refused.at)}; what ran before runs on.")
     return found
+
+
+def _found(drawn: Told) -> list[str]:
+    return [*told.evidence(drawn.finding), f"report      triage report {drawn.session}     of {stamp(drawn.at)}"]
 
 
 def _grounds(gateway: Gateway, incident: Incident) -> list[str]:

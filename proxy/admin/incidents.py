@@ -10,7 +10,7 @@ from aiohttp import web
 from proxy.admin import incident_why, query
 from proxy.admin.common import answer, items, look, not_readable
 from proxy.admin.errors import ApiProblem
-from proxy.admin.keys import GATEWAY
+from proxy.admin.keys import FINDINGS, GATEWAY
 from proxy.admin.times import iso
 from proxy.control.by_hand import MUTED
 from proxy.control.incidents.incident import Incident, number
@@ -42,7 +42,7 @@ async def incident(request: web.Request) -> web.Response:
 async def why(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     found = await _the(request)
-    said = await incident_why.explain(gateway, await look(gateway), found)
+    said = await incident_why.explain(gateway, await look(gateway), found, request.app[FINDINGS])
     return answer({**said, "incident": item(gateway, found)})
 
 

@@ -11,6 +11,7 @@ from proxy.admin.logins import Logins
 from proxy.admin.routing import Route
 
 if TYPE_CHECKING:
+    from proxy.admin.findings import Findings
     from proxy.admin.live import Live
     from proxy.control.gateway import Gateway
 
@@ -23,7 +24,10 @@ Calls = dict["asyncio.Task[Any] | None", web.Request]
 FOLLOWING: Final[web.AppKey[Calls]] = web.AppKey("following")
 """Calls that follow a stream."""
 LIVE: Final[web.AppKey[Live]] = web.AppKey("live")
+FINDINGS: Final[web.AppKey[Findings]] = web.AppKey("findings")
 REPLAYING: Final[web.AppKey[asyncio.Lock]] = web.AppKey("replaying")
 """Held by the one replay that runs."""
+BUNDLING: Final[web.AppKey[asyncio.Lock]] = web.AppKey("bundling")
+"""Held while a bundle is made."""
 WAITING: Final[web.AppKey[Calls]] = web.AppKey("waiting")
 """Calls that wait for an operation to move on."""

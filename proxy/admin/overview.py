@@ -135,10 +135,11 @@ def _began(pid: int) -> float:
 
 async def environment(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
-    return answer(await asyncio.to_thread(_environment, gateway.version))
+    return answer(await asyncio.to_thread(machine, gateway.version))
 
 
-def _environment(version: str) -> dict[str, Any]:
+def machine(version: str) -> dict[str, Any]:
+    """Versions, host and limits of this process; secrets masked."""
     names = {"descriptors": resource.RLIMIT_NOFILE, "processes": resource.RLIMIT_NPROC, "core": resource.RLIMIT_CORE}
     packages = {}
     for name in PACKAGES:

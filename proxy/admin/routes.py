@@ -1,5 +1,7 @@
 """The one route table of the admin API: what is served, checked and described.
 
+Longer than most: it is that table, and read like one.
+
 Conventions
   - All JSON. Times are UTC, ISO 8601 with `Z`; durations end in `_ms` or `_s`; sizes are bytes. A timing that was
     not reached is absent.
@@ -19,11 +21,12 @@ import proxy.admin.events as e
 import proxy.admin.handlers as h
 import proxy.admin.operations as p
 import proxy.admin.overview as o
-from proxy.admin import acts, alerts, autoheal, incidents, live, login, logs, metrics
+from proxy.admin import acts, alerts, autoheal, bundle, incidents, live, login, logs, metrics, sessions, stories
 from proxy.admin.examples import (
     ALERTS,
     APP,
     APP_WHY,
+    COLLECTOR,
     EVENT,
     EXCEPTION,
     FIRING,
@@ -41,7 +44,11 @@ from proxy.admin.examples import (
     RELOAD,
     REPLAY,
     REQUEST,
+    REQUEST_WHOLE,
     RULES,
+    SESSION,
+    SESSION_WHOLE,
+    STORY,
     WHY,
 )
 from proxy.admin.fields import Field
@@ -236,7 +243,12 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route(
         "GET", "/api/v1/requests/{id}", h.request,
         "One request, by any unambiguous start of its id or by the client's own X-Request-ID. 404 names what is known.",
-        REQUEST,
+        REQUEST_WHOLE,
+    ),
+    Route(
+        "GET", "/api/v1/requests/{id}/story", stories.story,
+        "The whole story of one that `keep.whole` asked for: heads (masked), attempts, and when it was where.",
+        {"id": "7f3a91016957e2dd", **STORY},
     ),
     Route(
         "GET", "/api/v1/requests/{id}/why", h.request_why,
@@ -268,7 +280,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         "GET", "/api/v1/exceptions", logs.exceptions,
-        "Tracebacks and panics in the logs, grouped and counted; those seen last first.",
+        "Tracebacks and panics in the logs, and what agents saw raised, grouped and counted; those seen last first.",
         {"items": [EXCEPTION], "next": None},
         params={"app": "name of an app", "since": _REQUEST_FILTERS["since"], **_PAGE},
     ),
@@ -357,5 +369,60 @@ ROUTES: Final[tuple[Route, ...]] = (
             "unmute": Field("true: end it", "flag"),
         },
     ),
+    Route(
+        "GET", "/api/v1/sessions", sessions.sessions, "Diagnostic sessions that are kept, newest first.",
+        {"items": [SESSION], "next": None},
+        params={"app": "name of an app", "state": "one of its states, or `active`",
+                "since": "that were active then or later: how far back, or a time", **_PAGE},
+    ),
+    Route(
+        "POST", "/api/v1/sessions", sessions.begin,
+        "Begin one. 409 or 429 where that can't be now: `hint` names the session that is active, or the budget.",
+        SESSION, status=202,
+        body={
+            "app": Field("name of an app; may be left out where there is one, or with `request`"),
+            "instance": Field("only this instance; default: the most troubled ones, six at most"),
+            "seconds": Field('gather for so long: "30s", 2 s to 10 min; default: 30', "duration"),
+            "mode": Field("collect; analyze (default): collect and analyze; recycle: collect, recycle, analyze"),
+            "collectors": Field("only these; default: those that are on by default", "names"),
+            "request": Field("id of a request that it is about"),
+            "reason": _ACT["reason"],
+        },
+    ),
+    Route("GET", "/api/v1/sessions/{id}", sessions.session, "One, with its steps and files. `{id}` may be `latest`.",
+          SESSION_WHOLE),
+    Route("DELETE", "/api/v1/sessions/{id}", sessions.delete, "Remove one that has ended, with all its files: 204.",
+          None, status=204),
+    Route(
+        "GET", "/api/v1/sessions/{id}/findings", sessions.findings, "What its analyzers concluded.",
+        {"form": 1, "at": 1767582101.3, "verdict": SESSION["verdict"], "top": "slow-dependency", "findings": [],
+         "checks": [{"id": "memory-limit", "title": "Memory", "state": "passed", "words": "", "took": 0.01}]},
+    ),
+    Route(
+        "GET", "/api/v1/sessions/{id}/report", sessions.report, "Its report: one page that needs nothing else.",
+        "<!doctype html>…", params={"form": "html (default) or json"}, content="text/html",
+    ),
+    Route(
+        "GET", "/api/v1/sessions/{id}/bundle", bundle.bundle,
+        "All that support would ask for, as a zip: the session's files, masked config, environment, events, incidents, "
+        "logs. Secrets are masked where they can be told.",
+        "PK…", params={"memory": "true: with memory dumps, which hold all secrets of their process"},
+        content="application/zip",
+    ),
+    Route(
+        "GET", "/api/v1/sessions/{id}/artifacts/{name}", sessions.artifact,
+        "One of its files, by the name that `files` has.", {"at": 1767582081.0, "rounds": []}, tail=True,
+    ),
+    Route(
+        "POST", "/api/v1/sessions/{id}/cancel", sessions.cancel,
+        "Gather no more; what there is is analyzed. Asked again, it is ended at once.",
+        {**SESSION, "state": "analyzing", "ended": None}, status=202, body={"reason": _ACT["reason"]},
+    ),
+    Route(
+        "POST", "/api/v1/sessions/{id}/analyze", sessions.analyze, "Analyze what it gathered once more.",
+        {**SESSION, "state": "analyzing", "ended": None}, status=202,
+    ),
+    Route("GET", "/api/v1/collectors", sessions.collectors, "What a session can gather, and what that costs.",
+          {"items": [COLLECTOR], "next": None}),
     Route("GET", "/api/v1/openapi.json", o.openapi, "This table, as OpenAPI 3.1.", {"openapi": "3.1.0"}),
 )  # fmt: skip

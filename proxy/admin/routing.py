@@ -31,3 +31,9 @@ class Route:
     status: int = 200
     open: bool = False  # no token needed
     content: str = "application/json"
+    tail: bool = False  # its last parameter may have slashes
+
+    @property
+    def pattern(self) -> str:
+        """As the router wants it."""
+        return f"{self.path[:-1]}:.+}}" if self.tail else self.path

@@ -20,7 +20,19 @@ from aiohttp.typedefs import Handler
 from proxy import __version__
 from proxy.admin import guard, query, streams
 from proxy.admin.errors import ApiProblem
-from proxy.admin.keys import FOLLOWING, GATEWAY, LISTENING, LIVE, LOGINS, REPLAYING, TABLE, WAITING
+from proxy.admin.findings import Findings
+from proxy.admin.keys import (
+    BUNDLING,
+    FINDINGS,
+    FOLLOWING,
+    GATEWAY,
+    LISTENING,
+    LIVE,
+    LOGINS,
+    REPLAYING,
+    TABLE,
+    WAITING,
+)  # fmt: skip
 from proxy.admin.live import Live
 from proxy.admin.logins import Logins
 from proxy.admin.pages import Pages
@@ -125,14 +137,16 @@ def application(gateway: Gateway, token: str, logins: Logins, listening: list[st
     app[WAITING] = {}
     app[FOLLOWING] = {}
     app[LIVE] = Live(gateway)
+    app[FINDINGS] = Findings(gateway)
     app[REPLAYING] = asyncio.Lock()
+    app[BUNDLING] = asyncio.Lock()
     app.on_response_prepare.append(_protect)
     app.on_shutdown.append(_let_go)
     for route in ROUTES:
         if route.method == "GET":
-            app.router.add_get(route.path, route.handler)
+            app.router.add_get(route.pattern, route.handler)
         else:
-            app.router.add_route(route.method, route.path, route.handler)
+            app.router.add_route(route.method, route.pattern, route.handler)
     return app
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import http.client
 import socket
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
 import orjson
@@ -40,6 +40,14 @@ class ApiError(Exception):
         problems = self.document.get("problems") or []
         said = [self.title, self.detail, *(str(problem) for problem in problems), self.hint]
         return [line for line in dict.fromkeys(said) if line]
+
+
+class Unwritten(Exception):
+    """A file could not be written: that is not the gateway's doing."""
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 class Message(NamedTuple):
@@ -128,6 +136,31 @@ class Gateway:
             raise NotThere(f"{str(error) or type(error).__name__}") from None
         return self._read(answer.status, answer.getheader("Content-Type") or "", data)
 
+    def download(self, path: str, /, file: BinaryIO, **query: str) -> int:
+        """Write an answer's content to a file as it comes; its size. ApiError, NotThere when it is not whole."""
+        headers = {"Accept": "*/*"}
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
+        target = f"{PREFIX}{path}" + (f"?{urlencode(query)}" if query else "")
+        size = 0
+        try:
+            self._connection.request("GET", target, headers=headers)
+            answer = self._connection.getresponse()
+            if answer.status != 200:
+                self._read(answer.status, answer.getheader("Content-Type") or "", answer.read())
+            while data := answer.read(1 << 18):
+                try:
+                    size += file.write(data)
+                except OSError as error:
+                    raise Unwritten(error) from None
+        except Unwritten as error:
+            self._connection.close()
+            raise error.cause from None
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            raise NotThere(f"{str(error) or type(error).__name__}") from None
+        return size
+
     def stream(self, path: str, /, last: str = "", **query: Any) -> Iterator[Message]:
         """Server-sent events, from after the one with the id `last`; ApiError if refused, NotThere when it ends."""
         query = {name: value for name, value in query.items() if value is not None}
@@ -161,6 +194,8 @@ class Gateway:
                 ) from None
         if status >= 400:
             raise problem(status, document, self.address)
+        if status == 204:
+            return None
         if document is None and "text/plain" in kind:
             return data.decode("utf-8", "replace")
         if document is None:

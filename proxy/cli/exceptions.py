@@ -1,4 +1,5 @@
-"""`triage exceptions`: tracebacks and panics that apps printed, grouped; one of them with a sample."""
+"""`triage exceptions`: tracebacks and panics that apps printed, and exceptions that agents saw raised, grouped; one of
+them with a sample."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from proxy.cli.show import Column
 COLUMNS: Final = (
     Column("id"),
     Column("app"),
+    Column("seen"),
     Column("count", right=True),
     Column("last hour", right=True),
     Column("last"),
@@ -33,7 +35,7 @@ COLUMNS: Final = (
 def exceptions(
     id: str | None, app: str | None, since: str | None, limit: int, url: str, token: str, config: str, as_json: bool
 ) -> None:
-    """Tracebacks and panics that apps printed, the newest first.
+    """Tracebacks and panics that apps printed, and exceptions that agents saw raised, the newest first.
 
     The same one is one line, however often it came. With an EXCEPTION: its text, where and since when.
     """
@@ -53,10 +55,32 @@ def exceptions(
 
 def row(one: dict[str, Any]) -> list[str]:
     return [
-        one["id"], one["app"], units.count(one["count"]),
+        one["id"], one["app"], seen(one), units.count(one["count"]),
         units.count(one["in_last_hour"]) if one.get("in_last_hour") else "",
         show.clock(one["last"], with_offset=False), one["type"], one["where"] or "", one["message"],
     ]  # fmt: skip
+
+
+def seen(one: dict[str, Any]) -> str:
+    """In the log, or by the agent as it was raised; and whether the app's own code caught it."""
+    if not one.get("raised"):
+        return "printed"
+    count, caught = one["count"], one.get("caught") or 0
+    if one.get("uncaught"):
+        return "raised, not caught"
+    if caught >= count:
+        return "raised, caught"
+    return "raised, left the app's code" if not caught else "raised, caught at times"
+
+
+def told(one: dict[str, Any]) -> str:
+    """The same with its counts; "" for one that was printed."""
+    if not one.get("raised"):
+        return ""
+    return (
+        f"{seen(one)}: {units.count(one.get('caught') or 0)} by the app's own code, "
+        f"{units.count(one.get('uncaught') or 0)} by nobody"
+    )
 
 
 def print_exception(one: dict[str, Any]) -> None:
@@ -64,6 +88,7 @@ def print_exception(one: dict[str, Any]) -> None:
     facts = {
         "app": f"{one['app']} ({one['runtime']})",
         "where": one["where"] or "",
+        "seen as": told(one),
         "count": f"{units.count(one['count'])}, {units.count(one.get('in_last_hour') or 0)} in the last hour",
         "seen": f"{show.clock(one['first'])} to {show.clock(one['last'])}",
         "instances": ", ".join(map(str, one.get("instances") or ())),

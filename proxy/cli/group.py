@@ -42,6 +42,7 @@ P = ParamSpec("P")
 LATER: Final = {
     "top": "top:top", "logs": "logs:logs", "exceptions": "exceptions:exceptions", "incidents": "incidents:incidents",
     "metrics": "metrics:metrics", "alerts": "alerts:alerts", "open": "opening:open_", "mute": "alerts:mute",
+    "diagnose": "diagnose:diagnose", "sessions": "sessions:sessions", "report": "sessions:report",
 }  # fmt: skip
 """Verbs that are imported when they are asked for, so that the others start as fast without them: module, name."""
 

@@ -57,12 +57,21 @@ def maybe_app(gateway: Gateway, name: str) -> Any:
 @click.option("--since", metavar="TIME", help='How far back ("5m"), or a time (ISO 8601).')
 @click.option("--limit", type=click.IntRange(1, 1000), default=30, show_default=True, help="At most so many.")
 @click.option("-f", "--follow", is_flag=True, help="Go on: print new ones as they come.")
+@click.option("--story", metavar="REQUEST", help="The whole story of one, if keep.whole asked for it.")
 @gateway_options
-def requests(url: str, token: str, config: str, as_json: bool, follow: bool, **filters: Any) -> None:
+def requests(
+    url: str, token: str, config: str, as_json: bool, follow: bool, story: str | None, **filters: Any
+) -> None:
     """Kept requests (faults, 5xx, slow ones), newest first."""
     from proxy.cli import requests as page
 
     gateway = reach(url, token, config)
+    if story is not None:
+        from proxy.cli.story import print_story
+
+        found = gateway.get(f"requests/{segment(story)}/story")
+        print_json(found) if as_json else print_story(found)
+        return
     if follow:
         for batch in page.follow(gateway, filters):
             for item in batch:

@@ -160,6 +160,10 @@ class _App:
         if app.scale is not None:
             yield from self.scale(app.scale)
         yield from _twice(("autoheal",), [rule.name for rule in app.autoheal])
+        yield from _twice(("diagnose", "on"), list(app.diagnose.on))
+        yield from _twice(("diagnose", "collectors"), list(app.diagnose.collectors))
+        if app.diagnose.dump_on and not app.diagnose.agent and not self.wrong("diagnose", "agent"):
+            yield ("diagnose", "dump_on"), f"needs the agent - apps.{self.name}.diagnose.agent = true"
 
     def process(self, process: Process) -> Iterator[tuple[Keys, str]]:
         asked = set(re.findall(r"(?<!\$)\{(port|socket)\}", " ".join(process.command)))

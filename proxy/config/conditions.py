@@ -1,4 +1,4 @@
-"""One grammar for every condition, in autoheal, scale and alerts.
+"""One grammar for every condition, in autoheal, scale, alerts and diagnose.
 
 `{ KIND = { above | below, for, within, count, path } }`: what a threshold is measured in follows from its
 kind. Some kinds look for something that is no threshold, and have a key of their own: `status.codes`,
@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
-STEPS: Final = ("collect", "recycle", "restart", "eject", "scale", "run")
+STEPS: Final = ("collect", "diagnose", "recycle", "restart", "eject", "scale", "run")
 
 AMOUNTS: Final[dict[str, tuple[str, ...]]] = {
     "requests": ("number",),

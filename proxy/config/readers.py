@@ -204,6 +204,14 @@ def event_kind(value: Any, place: Place, extra: Extra) -> str:
     return found
 
 
+def exception(value: Any, place: Place, extra: Extra) -> str:
+    """A type, as a traceback names it."""
+    found = text(value, 'a type such as "MemoryError" or "app.errors.Lost"')
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", found, re.ASCII) or len(found) > 200:
+        raise Bad(f'{said(value)} is no type of an exception - such as "MemoryError" or "app.errors.Lost"')
+    return found
+
+
 def host(value: Any, place: Place, extra: Extra) -> str:
     """Lower case, without a final dot; "*." in front stands for one label or more."""
     found = text(value, 'a host such as "example.com"').strip().lower().removesuffix(".")
@@ -444,7 +452,7 @@ def cron(value: Any, place: Place, extra: Extra) -> str:
 
 
 def step(value: Any, place: Place, extra: Extra) -> Step:
-    what = '"collect", "recycle", "restart", "eject", { scale = 1 } or { run = ["command"] }'
+    what = '"collect", "diagnose", "recycle", "restart", "eject", { scale = 1 } or { run = ["command"] }'
     if isinstance(value, str) and value not in ("run", "scale"):
         if value not in STEPS:
             raise Bad(f"unknown act {said(value)}{nearest(value, STEPS)}")
@@ -467,7 +475,7 @@ READERS: Final[dict[str, Reader]] = {
     "variable": variable, "user": user, "signal": signal_name, "token": token, "upgrade": upgrade,
     "label": label, "hash-key": hash_key, "fault": fault, "statuses": statuses, "auto": automatic,
     "inflight": inflight, "fields": fields, "log": log, "cron": cron, "version": version, "step": step,
-    "smtp": smtp, "metric": metric, "event-kind": event_kind,
+    "smtp": smtp, "metric": metric, "event-kind": event_kind, "exception": exception,
 }  # fmt: skip
 
 RESOLVED: Final = frozenset({"path", "folder", "under-data", "log"})

@@ -16,8 +16,6 @@ def not_yet(config: Config) -> list[str]:
     found = []
     if config.admin.console:
         found.append("admin.console")
-    if config.keep.whole:
-        found.append("keep.whole")
     return found
 
 
@@ -26,6 +24,7 @@ def warnings(config: Config) -> list[str]:
     return [
         *_gateway(config),
         *(text for name, app in config.apps.items() for text in _app(f"apps.{name}", app)),
+        *_whole(config),
         *_told(config),
     ]
 
@@ -72,6 +71,7 @@ def _app(name: str, app: App) -> Iterator[str]:
             yield f"{name}.addresses[{index}].tls.verify: false, so others can pose as {address.name}"
     for index, rule in enumerate(app.autoheal):
         yield from _rule(f"{name}.autoheal[{index}]", rule, app)
+    yield from _sessions(f"{name}.diagnose", app)
     if process is None:
         return
     if process.instances == 0:
@@ -94,6 +94,35 @@ def _rule(name: str, rule: Autoheal, app: App) -> Iterator[str]:
         yield f"{name}: it takes the place of the built-in rule {_BUILTIN[when.kind]}"
     if when.kind in _WHOLE and any(step.act == "eject" for step in rule.then):
         yield f"{name}.then: eject is skipped, because {when.kind} looks at the app, not at an instance"
+
+
+def _sessions(name: str, app: App) -> Iterator[str]:
+    """Of sessions that start by themselves."""
+    found = app.diagnose
+    if not found.per_day and (found.on or found.when or found.dump_on):
+        yield f"{name}.per_day: 0, so no session starts by itself"
+    for index, when in enumerate(found.when):
+        if when.kind in ("slow", "stuck") and when.above is not None and when.above >= app.timeouts.first_byte:
+            limit = _said(app.timeouts.first_byte)
+            yield f"{name}.when[{index}].{when.kind}.above: never met, because no request waits longer than {limit}"
+        if when.path is not None and when.kind not in _PATHS:
+            yield f"{name}.when[{index}].{when.kind}.path: not used"
+    if "memory_dump" in found.collectors:
+        yield f"{name}.collectors: memory_dump stops the process for a while, each time a session starts by itself"
+    if found.agent and app.process is None:
+        yield f"{name}.agent: not used, because Triage does not start what runs at given addresses"
+    if app.process is not None and not app.process.diagnose:
+        yield f"{name}: process.diagnose is false, so stacks may be refused where Yama guards ptrace"
+
+
+def _whole(config: Config) -> Iterator[str]:
+    """Of whole stories."""
+    for index, rule in enumerate(config.keep.whole):
+        name = f"keep.whole[{index}]"
+        if rule.app is not None and rule.app not in config.apps:
+            yield f"{name}.app: there is no app {rule.app}"
+        if rule.path is None and not rule.status and rule.fault is None and not rule.slower:
+            yield f"{name}: every request, of which 20 a second and worker are kept"
 
 
 def _told(config: Config) -> Iterator[str]:

@@ -49,6 +49,11 @@ Statuses = Annotated[tuple[tuple[int, int], ...], kind("statuses")]
 Heal = Annotated[Condition, kind("heal")]
 Scaling = Annotated[Condition, kind("scaling")]
 Alarm = Annotated[Condition, kind("alarm")]
+Collector = Literal[
+    "stacks", "activity", "proc_report", "sockets", "log_tail", "environment", "types", "profile", "memory_dump",
+    "changes", "host_report", "host_events",
+]
+"""Of a diagnostic session, as `GET /api/v1/collectors` lists them."""
 
 
 class AccessLog(Struct, frozen=True, forbid_unknown_fields=True):
@@ -389,7 +394,7 @@ class Autoheal(Struct, frozen=True, forbid_unknown_fields=True):
     then: Annotated[
         tuple[Annotated[Step, kind("step")], ...],
         about(
-            "what is done, in this order: `collect`, `recycle`, `restart`, `eject`, `{ scale = 1 }`,"
+            "what is done, in this order: `collect`, `diagnose`, `recycle`, `restart`, `eject`, `{ scale = 1 }`,"
             ' `{ run = ["command", …] }`',
             '["collect", "recycle"]',
         ),
@@ -413,6 +418,38 @@ class Scale(Struct, frozen=True, forbid_unknown_fields=True, rename={"in_": "in"
     ] = ()
     step: Annotated[int, within(1, 1000), about("instances at a time")] = 1
     cooldown: Annotated[Duration, about("between two steps")] = 2 * units.MINUTES
+
+
+class Diagnose(Struct, frozen=True, forbid_unknown_fields=True):
+    on: Annotated[
+        tuple[Literal["incident", "crash", "stuck"], ...],
+        about(
+            "what starts a session by itself; `stuck`: a request has waited for half of `timeouts.first_byte`, and "
+            "that is not usual; `[]`: nothing but `when` and `dump_on`"
+        ),
+    ] = ("incident", "crash", "stuck")
+    seconds: Annotated[Duration, within(2, 600), about("for which a session that started by itself gathers")] = 10.0
+    per_day: Annotated[int, within(0, 1000), about("sessions that start by themselves, in 24 hours")] = 24
+    when: Annotated[
+        tuple[Heal, ...], about("conditions that start one too, each by itself", '[{ stuck = { above = "10s" } }]')
+    ] = ()
+    collectors: Annotated[
+        tuple[Collector, ...], about("what is gathered then; `[]`: all that is on by default", '["stacks", "sockets"]')
+    ] = ()
+    agent: Annotated[
+        bool, about("Python processes report exceptions as they are raised, whoever catches them, and their objects")
+    ] = False
+    dump_on: Annotated[
+        tuple[Annotated[str, kind("exception")], ...],
+        about("types of exceptions that start a session with a memory dump; needs `agent`", '["MemoryError"]'),
+    ] = ()
+    inspect: Annotated[
+        bool,
+        about(
+            "a session may open Node's inspector (SIGUSR1), on loopback and until the instance ends: whoever may use "
+            "the machine can run code in the app then"
+        ),
+    ] = False
 
 
 class App(Struct, frozen=True, forbid_unknown_fields=True):
@@ -461,6 +498,7 @@ class App(Struct, frozen=True, forbid_unknown_fields=True):
     ejection: Annotated[Ejection, about("passive health; probes eject too; one cap for both")] = Ejection()
     autoheal: Annotated[tuple[Autoheal, ...], about("when this is seen, do that")] = ()
     scale: Annotated[Scale | None, about("instances by load")] = None
+    diagnose: Annotated[Diagnose, about("sessions that start by themselves")] = Diagnose()
 
 
 class Alert(Struct, frozen=True, forbid_unknown_fields=True):
@@ -518,9 +556,12 @@ class InstanceLogs(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Whole(Struct, frozen=True, forbid_unknown_fields=True):
+    app: Annotated[str | None, about("only of this app", '"web"')] = None
     path: Annotated[str | None, kind("path-pattern"), about("only these", '"/api/*"')] = None
+    status: Annotated[Statuses, about("only with these", '">=500"')] = ()
     fault: Annotated[str | None, kind("fault"), about("only with this fault", '"head-timeout"')] = None
-    headers: Annotated[bool, about("header fields too")] = False
+    slower: Annotated[Duration, about("only those that took as long, in total", '"2s"')] = 0.0
+    headers: Annotated[bool, about("header fields too; what is secret in them is masked")] = False
 
 
 class Keep(Struct, frozen=True, forbid_unknown_fields=True):

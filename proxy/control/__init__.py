@@ -18,7 +18,7 @@ ports       free ports, who listens where  dns         addresses by name
 log         Triage's own, never blocking
 reload      a new config, applied as data  ledger      what a new control starts from
 launcher    the launcher's client          logs/       what instances print, and the app's log files
-store/      what happened, on disk         evidence    taken before an instance ends
+store/      what happened, on disk         sessions/   diagnostic runs, evidence before an act
 records     kept requests, in memory       counters    workers' counts, summed
 metrics/    second by second, over time, and for Prometheus
 """

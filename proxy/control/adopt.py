@@ -11,7 +11,6 @@ import time
 
 from proxy.config import App as AppConfig
 from proxy.config import Process
-from proxy.control.evidence import KIND
 from proxy.control.gateway import Gateway
 from proxy.control.launcher import Refused
 from proxy.control.ledger import Known
@@ -56,14 +55,15 @@ async def adopt(gateway: Gateway, state: State, known: Known) -> int:
     pools = (*gateway.pools.values(), *gateway.leaving)
     runners = [one for pool in pools for one in pool.runners.values() if isinstance(one, ProcessRunner)]
     await asyncio.to_thread(gateway.shared.limits.adopt, [(one.state.name, one.process) for one in runners])
+    await gateway.sessions.adopt(state["children"], state["exits"])
     for record in state["exits"]:
         gateway.on_exit(record)
     await gateway.logbook.first_look()
     for app in gateway.apps.values():
         gateway.scaler.settle(app)
+    gateway.agents.open()
     for pool in (*gateway.pools.values(), *gateway.leaving):
         pool.begin()
-    await gateway.evidence.end_leftovers([child["name"] for child in state["children"] if child["kind"] == KIND])
     gateway.mender.resume()
     return adopted
 

@@ -231,6 +231,14 @@ class FaultCounts:
         }
         return {key: count for key, count in found.items() if count}
 
+    def seconds(self, app: str, since: float) -> dict[str, dict[int, int]]:
+        """Fault to count by second, of an app as a whole ("": what reached none)."""
+        found = {
+            name: {second: count for second, count in ring.counts.items() if second >= since}
+            for name, ring in self._of(app, ALL, "")
+        }
+        return {name: counts for name, counts in found.items() if counts}
+
     def _of(self, app: str, instance: str, fault: str) -> list[tuple[str, Seconds]]:
         if fault:
             ring = self._rings.get((app, instance, fault))

@@ -24,13 +24,13 @@ import proxy
 from proxy import faults, units
 from proxy.config import Config, ConfigProblems, Process, diff, worker_count
 from proxy.control import cgroups, ledger, reload, routing, sampling
+from proxy.control.agents import Agents
 from proxy.control.alerts.engine import Alerts
 from proxy.control.alerts.metrics import Metrics as AnyMetric
 from proxy.control.autoheal.engine import Engine
 from proxy.control.autoheal.readings import Readings
 from proxy.control.counters import Counters
 from proxy.control.dns import Watcher, literal
-from proxy.control.evidence import KIND, Evidence
 from proxy.control.fate import OomWatch
 from proxy.control.fates import Fates
 from proxy.control.incidents.health import Health
@@ -47,6 +47,9 @@ from proxy.control.names import Numbers, Rows
 from proxy.control.process import ProcessRunner
 from proxy.control.records import RecordStore
 from proxy.control.scaler import Scaler
+from proxy.control.sessions.engine import Sessions
+from proxy.control.sessions.run import KIND
+from proxy.control.sessions.triggers import Triggers
 from proxy.control.shared import Shared
 from proxy.control.stacks import stacks
 from proxy.control.state import AppState, Events, InstanceState, ReloadResult, Usage, Verdict, WorkerState
@@ -172,8 +175,10 @@ class Gateway:
         self.records.keep = self.store.request
         self.operations.keep = self.store.operation
         self._sampled = 0
-        self.evidence = Evidence(self.shared, self.find, config.keep)
-        self.shared.collect = self.evidence.collect
+        self.sessions = Sessions(self)
+        self.shared.collect = self.sessions.evidence.collect
+        self.lasting["sessions"] = self.sessions
+        self.each_second.append(self.sessions.tick)
         self.mender = Mender(self.shared, self.operations, self.pools)
         self.watcher = FileWatcher(
             self.shared, self.apps, self.mender.act, lambda app: self.pools[app].try_failed()
@@ -216,6 +221,12 @@ class Gateway:
         self.incidents.freeze = lambda app, why: self.rings.freeze(app, "", why)
         self.each_second.append(self.health.tick)
         self.lasting["incidents"] = self.health
+        self.triggers = Triggers(self, self.sessions)
+        self.shared.diagnose = self.triggers.by_rule
+        self.agents = Agents(
+            self.data_dir, self.apps, self.logbook.exceptions.take, self.shared.event, self.triggers.raised
+        )
+        self.each_second.append(self.agents.tick)
         self.alerts = Alerts(
             self.shared, self.apps, self.readings, self.incidents, AnyMetric(self.rings), self.store,
             lambda: (self.config.admin.url or self.admin_address).rstrip("/"), self._save_soon,
@@ -396,7 +407,6 @@ class Gateway:
         self.shared.logs.files = config.keep.instance_logs.files
         self.records.age = config.keep.requests
         self.store.configure(_limits(config))
-        self.evidence.keep = config.keep
         self.traces.configure(config.traces, config.gateway.slow)
         for name in changes.removed:
             del self.apps[name]
@@ -563,7 +573,7 @@ class Gateway:
                 for pool in self._all_pools():
                     pool.ejector.worker_gone(slot)
         elif record["kind"] == KIND:
-            self.evidence.on_exit(record["name"])
+            self.sessions.on_exit(record)
         else:
             for pool in self._all_pools():
                 if record["name"] in pool.runners:
@@ -574,7 +584,8 @@ class Gateway:
                         self._workers.broadcast(self.fates.of(state.name, state.row, ended, inflight))
                         self.records.refine(state.name, ended)
                         if not ended.ours and not self.stopping:
-                            self.rings.ended(pool.app.name, state.name, f"{state.name} ended: {ended.words}")
+                            frozen = self.rings.ended(pool.app.name, state.name, f"{state.name} ended: {ended.words}")
+                            self.triggers.crashed(pool.app, state.name, ended, frozen)
                     break
         self.changed()
 
@@ -595,6 +606,9 @@ class Gateway:
                 self.traces.add(items)
             case link.Sampled(items=items):
                 self.traces.add(items)
+            case link.Stories(items=told):
+                for story in told:
+                    self.store.story(story)
             case link.Learned():
                 pool = self.pools.get(message.app)
                 if pool is not None:
@@ -770,6 +784,7 @@ class Gateway:
         began = time.monotonic()
         self.shared.stop_by = began + limit
         self.shared.event("stopping", f"Triage stops; running requests have {units.duration(limit)}")
+        await self.sessions.stop()
         await self._unlisten()
         self._workers.drain(max(0.5, limit - 1.0))
         if not await self._workers.ended(limit):
@@ -790,6 +805,7 @@ class Gateway:
         if self.shared.numbers.error:
             await self.shared.numbers.write()
         self.save()
+        self.agents.close()
         await self.alerts.close(1.0)
         await self.health.close()
         await self.traces.close()
@@ -828,6 +844,8 @@ class Gateway:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.upgrade.close()
         self.own_lag.close()
+        self.agents.close()
+        await self.triggers.close()
         await self.rings.close()
         await self.alerts.close()
         await self.health.close()
@@ -840,7 +858,7 @@ class Gateway:
         await self.logbook.close()
         self.logbook.last_words()
         await self.store.close()
-        self.evidence.close()
+        await self.sessions.close()
         os.close(self._ledger_fd)
 
 

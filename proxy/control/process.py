@@ -14,7 +14,7 @@ from typing import Final
 
 from proxy import units
 from proxy.config import Process
-from proxy.control import command, endings, lifecycle, places, ports, version
+from proxy.control import agents, command, endings, lifecycle, places, ports, version
 from proxy.control.fate import describe
 from proxy.control.instance import Owner, Runner
 from proxy.control.launcher import Refused
@@ -181,6 +181,8 @@ class ProcessRunner(Runner):
             self.shared.ports.add(state.port)
         request["argv"] = command.arguments(process, state.name, state.port, state.path)
         request["env"] = command.environment(process, os.environ, state.name, state.port, state.path) | extra
+        if self.owner.config.diagnose.agent:
+            request["env"] = agents.environment(request["env"], self.shared.data_dir)
         request["cwd"] = process.cwd
         request["ptracer"] = process.diagnose
         request["note"] = {

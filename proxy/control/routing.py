@@ -24,7 +24,9 @@ def table(
         version=version,
         workers=workers,
         settings=settings(config, worker_count(config.gateway), secret, pages),
-        apps=tuple(app(state, now) for state in sorted(apps, key=lambda state: state.row)),
+        apps=tuple(
+            app(state, now, stories(config, state.name)) for state in sorted(apps, key=lambda state: state.row)
+        ),
     )
 
 
@@ -62,7 +64,16 @@ def gateway_id(secret: str) -> str:
     return hashlib.sha256(f"gateway-id {secret}".encode()).hexdigest()[:8]
 
 
-def app(state: AppState, now: float) -> link.App:
+def stories(config: Config, app: str) -> tuple[link.Whole, ...]:
+    """The rules of `keep.whole` that concern an app."""
+    return tuple(
+        link.Whole(number, rule.path or "", tuple(rule.status), rule.fault or "", rule.slower, rule.headers)
+        for number, rule in enumerate(config.keep.whole)
+        if rule.app in (None, app)
+    )
+
+
+def app(state: AppState, now: float, whole: tuple[link.Whole, ...] = ()) -> link.App:
     """One app with its ready instances."""
     config = state.config
     adaptive = config.max_inflight == "adaptive"
@@ -105,6 +116,7 @@ def app(state: AppState, now: float) -> link.App:
         wanted=state.wanted,
         starting=_starting(state),
         watches=state.watches,
+        whole=whole,
         suspects=tuple((one.method, one.path) for one in state.suspects if one.until > now),
         instances=tuple(
             instance(one, tls, slots) for one in state.instances.values() if one.lifecycle is Lifecycle.READY

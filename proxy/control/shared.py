@@ -22,7 +22,7 @@ from proxy.control.limits import Limits
 from proxy.control.log import Log
 from proxy.control.logs.writer import LogWriter
 from proxy.control.names import Numbers, Rows
-from proxy.control.operations import Operation, Operations
+from proxy.control.operations import Asked, Operation, Operations
 from proxy.control.state import AppState, Event, Events, InstanceState
 from proxy.link import messages as link
 from proxy.link.board import Board
@@ -54,6 +54,8 @@ class Shared:
     logbook: LogBook = field(init=False)
     collect: Callable[[AppState, InstanceState, Operation], Awaitable[str]] | None = None
     """Takes evidence before an instance ends, in bounded time; never raises; answers what came of it in words."""
+    diagnose: Callable[[AppState, str, Asked], Awaitable[str]] | None = None
+    """A session of an app or an instance, until it has gathered; what came of it. Raises NotPossible."""
     ports: set[int] = field(default_factory=set)  # given to instances
     stopping: bool = False
     stop_by: float = math.inf  # monotonic; when Triage stops, instances are killed then
@@ -79,5 +81,5 @@ _WARNINGS = frozenset(
      "launcher-refused", "would-eject", "watch-refused", "watch-cut", "watch-unrest",
      "watch-often", "aborted", "killed", "not-replaced", "by-hand-lost", "by-hand-unsaved",
      "store-failing", "store-set-aside", "incident-opened", "incident-reopened",
-     "incident-cause", "status-page", "notify-failing", "notify-lost"}
+     "incident-cause", "status-page", "notify-failing", "notify-lost", "agent"}
 )  # fmt: skip

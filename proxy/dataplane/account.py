@@ -126,6 +126,8 @@ def settle(worker: Worker) -> None:
             if with_agent:
                 record.user_agent, record.referer = for_the_log(b"\n" + fields.kept)
             kept = bool(name) or (total > slow and not exchange.tunnel)
+            if app is not None and app.whole is not None and app.whole.ended(exchange, record, total):
+                kept = True
             if spans is not None:
                 spans.ended(exchange, record, kept, exchange.ended_at)
             if kept:

@@ -20,6 +20,7 @@ from proxy.dataplane.balance import BALANCERS, Balancer
 from proxy.dataplane.buckets import Buckets
 from proxy.dataplane.instance import Instance
 from proxy.dataplane.retries import RetryBudget
+from proxy.dataplane.story import Wanted
 from proxy.dataplane.watches import Watches
 from proxy.faults import Fault
 from proxy.link import messages
@@ -43,6 +44,7 @@ class App:
         self.budget = RetryBudget(spec.budget, spec.per_second)
         self.buckets: Buckets | None = None
         self.watches: Watches | None = None
+        self.whole: Wanted | None = None
         self.queue: deque[Exchange] = deque()
         self.pressed = False
         self.any_usable = False
@@ -82,6 +84,8 @@ class App:
             if self.watches is not None:
                 for tally in (self.worker.tally(self), *(each.tally for each in self.instances.values())):
                     self.watches.tidy(tally)
+        if first or spec.whole != before.whole:
+            self.whole = Wanted(spec.whole, self.worker.stories) if spec.whole else None
         instances: dict[str, Instance] = {}
         for each in spec.instances:
             known = self.instances.get(each.name)

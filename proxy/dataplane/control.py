@@ -49,7 +49,9 @@ class ControlLink:
     def send(self, message: messages.ToControl) -> None:
         if self._channel.waiting > MOST_WAITING and not isinstance(message, _NEEDED):
             if self.worker is not None:
-                if isinstance(message, messages.Sampled) and self.worker.spans is not None:
+                if isinstance(message, messages.Stories):
+                    self.worker.stories.dropped += len(message.items)
+                elif isinstance(message, messages.Sampled) and self.worker.spans is not None:
                     self.worker.spans.dropped += len(message.items)
                 else:
                     self.worker.kept.dropped += 1
@@ -175,6 +177,7 @@ class ControlLink:
                 self._heard,
                 worker.spans.dropped if worker.spans is not None else 0,
                 worker.self_checks,
+                worker.stories.dropped,
             )
         )
 
@@ -185,6 +188,8 @@ class ControlLink:
         records = worker.kept.take()
         for start in range(0, len(records), 50):
             self.send(messages.Records(records[start : start + 50]))
+        for story in worker.stories.take():
+            self.send(messages.Stories([story]))
 
     def _tell_spans(self) -> None:
         spans = self.worker.spans if self.worker is not None else None

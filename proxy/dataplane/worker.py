@@ -29,6 +29,7 @@ from proxy.dataplane.listen import Listening
 from proxy.dataplane.log import log
 from proxy.dataplane.recorder import FlightRecorder, Kept
 from proxy.dataplane.spans import Spans
+from proxy.dataplane.story import Stories
 from proxy.dataplane.tally import Tally
 from proxy.dataplane.wheel import TICK, Wheel
 from proxy.link import messages
@@ -92,6 +93,7 @@ class Worker:
         """Finished, and not yet counted and recorded: see account.py."""
         self.flight = FlightRecorder()
         self.kept = Kept()
+        self.stories = Stories()
         self.log: AccessLog | None = None
         self.spans: Spans | None = None
         """While traces are exported."""

@@ -15,16 +15,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from proxy import units
+from proxy.diagnostics.analyzers.contract import CERTAIN, LIKELY, NOT_KNOWN, VERY_LIKELY
 from proxy.diagnostics.facts import AppFacts, ExitFacts, Facts, InstanceFacts
 from proxy.diagnostics.reading import at_rest, frames, last_words, traceback_line
 from proxy.diagnostics.text import clean, stamp
 from proxy.faults import FAULTS
 from proxy.link.messages import Record
-
-CERTAIN: Final = "certain"
-VERY_LIKELY: Final = "very likely"
-LIKELY: Final = "likely"
-NOT_KNOWN: Final = "not known"
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from proxy.diagnostics.analyzers.contract import Finding
 from proxy.link.messages import Record
 
 
@@ -158,4 +159,8 @@ class Facts:
     counts: CountFacts = field(default_factory=CountFacts)
     events: tuple[Happened, ...] = ()
     lag: float = 0.0  # of the worker's loop, at the time
+    finding: Finding | None = None  # what an analyzer concluded that accounts for it
+    session: str = ""  # the session whose finding that is; "": drawn from what control knows
+    session_at: float = 0.0  # when that session began
+    running: str = ""  # a session of the app that is under way
     descriptors: tuple[int, int] | None = None

@@ -13,6 +13,13 @@ PROC: Final = Path("/proc")
 TICK: Final = os.sysconf("SC_CLK_TCK")
 MOST: Final = 64
 """Processes that are looked at."""
+MAPS: Final = 4 << 20
+"""Bytes that are read of what a process has mapped."""
+RUNTIMES: Final = {
+    "python": "python", "pypy": "python", "node": "node", "java": "java", "ruby": "ruby", "uwsgi": "python",
+}  # fmt: skip
+"""Beginning of the program's name; a script's is that of its interpreter."""
+LIBRARIES: Final = {"/libpython": "python", "/libnode.so": "node", "/libjvm.so": "java", "/libruby": "ruby"}
 
 
 class Stat(NamedTuple):
@@ -23,6 +30,15 @@ class Stat(NamedTuple):
     cpu: float  # seconds
     threads: int
     started: int  # clock ticks since boot
+
+
+def small(path: str) -> bytes:
+    """A file that is one line or few; a third of what reading it as text costs, where there are many."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(file, 4096)
+    finally:
+        os.close(file)
 
 
 def stat(path: Path) -> Stat:
@@ -82,3 +98,57 @@ def python(pid: int) -> bool:
             return any("libpython" in line for line in file)
     except OSError:
         return False
+
+
+def runtime(pid: int) -> str:
+    """python node java go ruby native, by its program and libraries. "": it can't be told.
+
+    Raises OSError."""
+    try:
+        exe = os.readlink(PROC / str(pid) / "exe").removesuffix(" (deleted)")
+    except PermissionError:  # what it was called by may be read by all
+        return _by_name((command(pid) or [""])[0])
+    if found := _by_name(exe):
+        return found
+    with (PROC / str(pid) / "maps").open(errors="replace") as file:
+        mapped = file.read(MAPS)
+    for part, found in LIBRARIES.items():
+        if part in mapped:
+            return found
+    return "go" if _has_section(PROC / str(pid) / "exe", b".gopclntab") else "native"
+
+
+def _by_name(path: str) -> str:
+    name = Path(path).name
+    return next((found for start, found in RUNTIMES.items() if name.startswith(start)), "")
+
+
+def maybe_runtime(pid: int, started: int = 0) -> str | None:
+    """None: it does not run any more, or may not be looked at."""
+    try:
+        if started and stat(PROC / str(pid)).started != started:
+            return None
+        return runtime(pid)
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def runtimes(pid: int, started: int = 0) -> set[str]:
+    """Of the processes of its tree: a shell may stand before the app.
+
+    Raises ProcessLookupError."""
+    return {found for one in tree(pid, started) if (found := maybe_runtime(one)) is not None}
+
+
+def _has_section(path: Path, name: bytes) -> bool:
+    """Whether a 64-bit ELF file of this byte order has a section of that name."""
+    with path.open("rb") as file:
+        head = file.read(64)
+        if len(head) < 64 or head[:5] != b"\x7fELF\x02":
+            return False
+        offset = int.from_bytes(head[40:48], "little")
+        size, names = (int.from_bytes(head[at : at + 2], "little") for at in (58, 62))
+        file.seek(offset + names * size)
+        section = file.read(size)
+        file.seek(int.from_bytes(section[24:32], "little"))
+        return name in file.read(min(int.from_bytes(section[32:40], "little"), MAPS))

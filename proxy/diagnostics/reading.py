@@ -51,14 +51,16 @@ def last_words(lines: Iterable[str]) -> str:
 
 
 def as_text(artifact: Mapping[str, Any]) -> str:
-    """A saved `stacks.json` in the form that py-spy prints."""
+    """The last round of a saved `stacks.json` that has threads, in the form that py-spy prints."""
     said = []
-    for process in artifact.get("processes", ()):
+    rounds = [one for one in artifact.get("rounds", ()) if any(each.get("threads") for each in one["processes"])]
+    for process in rounds[-1]["processes"] if rounds else ():
         for thread in process.get("threads", ()):
             state = "active" if thread.get("active") else "idle"
             said.append(f'Thread {thread.get("id", 0)} ({state}): "{thread.get("name", "")}"')
             for frame in thread.get("frames", ()):
-                said.append(f"    {frame['function']} ({_LIBRARY.sub('', frame['file'])}:{frame['line']})")
+                where = _LIBRARY.sub("", frame.get("file", ""))
+                said.append(f"    {frame['function']} ({where}:{frame.get('line', 0)})")
     return "\n".join(said)
 
 

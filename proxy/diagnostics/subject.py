@@ -1,52 +1,73 @@
-"""What a session is about: control writes it as `input.json` into the session's folder."""
+"""What a collector is told: the session's input, and which instance it is to look into."""
 
 from __future__ import annotations
 
+import os
+import re
+import select
+import signal
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from proxy.link.messages import Record
-
-INPUT = "input.json"
+from proxy.link.session import INPUT, Input, Instance, Known
 
 
-class Usage(msgspec.Struct):
-    """One second of an instance."""
-
-    at: float  # monotonic
-    cpu: float = 0.0
-    rss: int = 0
-    threads: int = 0
-    descriptors: int = 0
-    processes: int = 0
+class NotThere(Exception):
+    """What the collector would look into, or the program it would use, is not there: in words."""
 
 
-class Subject(msgspec.Struct):
+class NotForThis(Exception):
+    """The collector looks into other things than this one: in words."""
+
+
+class NoRoom(Exception):
+    """What it would write is more than the session or the disk has room for: in words."""
+
+
+@dataclass(slots=True)
+class Subject:
     """`pid` 0: no process runs, or none that can be seen from here."""
 
-    app: str
-    instance: str
-    at: float  # Unix seconds of the asking
-    now: float = 0.0  # monotonic, of the same moment
-    pid: int = 0
-    started: int = 0  # clock ticks since boot: tells a reused pid
-    address: str = ""
-    version: str = ""
-    lifecycle: str = ""
-    why: str = ""  # it is in that state
-    operation: str = ""
-    act: str = ""
-    asked: dict[str, Any] = {}  # by whom, why, the rule, what it saw
-    exits: list[dict[str, Any]] = []  # of the app, of late, newest last
-    usage: list[Usage] = []
-    records: list[Record] = []
-    logs: list[str] = []  # paths
-    collectors: list[str] = []  # which ones; none: all
-    budget: float = 8.0  # seconds for all
+    input: Input
+    instance: Instance | None = None  # None: the app as a whole, or the host
+    seconds: float = 0.0  # for which to sample; 0: one quick look
+    room: int = 0  # bytes that it may write; 0: no limit
+    _stop: int = -1  # becomes readable when gathering is to end
+
+    @property
+    def known(self) -> Known:
+        """As it was when the session began."""
+        return self.input.known
+
+    @property
+    def pid(self) -> int:
+        return self.instance.pid if self.instance is not None else 0
+
+    @property
+    def started(self) -> int:
+        """Clock ticks since boot, which tell a reused pid."""
+        return self.instance.started if self.instance is not None else 0
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep. False: gathering is to end now."""
+        ready, _, _ = select.select([self._stop] if self._stop >= 0 else [], [], [], max(0.0, seconds))
+        return not ready
+
+    def ends_on_term(self) -> None:
+        """TERM does not end this process any more, but its waiting."""
+        stop = self._stop = os.eventfd(0)
+        signal.signal(signal.SIGTERM, lambda number, frame: os.eventfd_write(stop, 1))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGTERM,))
 
 
-def read(folder: Path) -> Subject:
+def read(folder: Path) -> Input:
     """Raises OSError, msgspec.MsgspecError."""
-    return msgspec.json.decode((folder / INPUT).read_bytes(), type=Subject)
+    return msgspec.json.decode((folder / INPUT).read_bytes(), type=Input)
+
+
+def plain(instance: str) -> str:
+    """Its name as that of a folder; no two instances of a session may share it: see session.places."""
+    safe = re.sub(r"[^A-Za-z0-9._-]", "_", instance)[:100]
+    return safe if safe.strip(".") else f"_{safe}"

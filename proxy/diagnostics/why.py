@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from proxy import units
 from proxy.diagnostics import text as screen
-from proxy.diagnostics.causes import CAUSES, CERTAIN, NOT_KNOWN, Case, Cause
+from proxy.diagnostics import told
+from proxy.diagnostics.analyzers.contract import CERTAIN, NOT_KNOWN, SURE
+from proxy.diagnostics.causes import CAUSES, Case, Cause
 from proxy.diagnostics.evidence import evidence
 from proxy.diagnostics.facts import Facts
 from proxy.diagnostics.text import clean, stamp, target
@@ -39,6 +41,9 @@ class Why:
     done: list[str] = field(default_factory=list)
     do: list[str] = field(default_factory=list)
     evidence: list[str] = field(default_factory=list)
+    finding: str = ""  # id of the finding that CAUSE rests on
+    finding_certainty: str = ""  # that of the finding, where a surer claim stands before it
+    session: str = ""  # where it was found; "": in what control knows
 
     def json(self) -> dict[str, Any]:
         return {**asdict(self), "text": render(self)}
@@ -58,8 +63,7 @@ def explain(facts: Facts) -> Why:
         return _of_nothing_kept(facts)
     if record.fault not in FAULTS:
         return _of_good(facts, record)
-    case = Case(facts, record)
-    found = CAUSES[record.fault](case)
+    found = _joined(facts, CAUSES[record.fault](Case(facts, record)))
     return Why(
         record.id,
         "request",
@@ -71,8 +75,49 @@ def explain(facts: Facts) -> Why:
         _now(facts, record),
         _done(facts, record),
         found.do,
-        evidence(facts, record),
+        _grounds(facts, record),
+        *_named(facts),
     )
+
+
+# --- what analyzers concluded ------------------------------------------------------------------------
+
+
+def _joined(facts: Facts, own: Cause) -> Cause:
+    """What a fault says by itself, and the finding that accounts for it: the surer of the two comes first.
+
+    The finding does also where the fault by itself leaves open what lies behind it.
+    """
+    finding = facts.finding
+    if finding is None:
+        return own
+    theirs = told.cause(finding)
+    open_end = SURE[finding.certainty] > 0 and any("NOT KNOWN" in line for line in own.cause)
+    if open_end or SURE[finding.certainty] >= SURE[own.certainty]:
+        return Cause(own.why, theirs, told.merged(told.do(finding), own.do), finding.certainty)
+    certainty = finding.certainty if own.certainty == NOT_KNOWN else own.certainty
+    return Cause(own.why, [*own.cause[:2], *theirs], told.merged(own.do[:1], told.do(finding), own.do[1:]), certainty)
+
+
+def _seen(facts: Facts) -> list[str]:
+    if facts.finding is None:
+        return [f"session     {facts.running} is under way: it may say more"] if facts.running else []
+    found = told.evidence(facts.finding)
+    if facts.session:
+        found.append(f"report      triage report {facts.session}     of {stamp(facts.session_at)}")
+    return found
+
+
+def _grounds(facts: Facts, record: Record | None) -> list[str]:
+    """How it went, then what the finding rests on, then the rest."""
+    found = evidence(facts, record)
+    first = sum(line.startswith(("try ", "tries ", "time ")) for line in found)
+    return [*found[:first], *_seen(facts), *found[first:]]
+
+
+def _named(facts: Facts) -> tuple[str, str, str]:
+    found = facts.finding
+    return (found.id, found.certainty, facts.session) if found is not None else ("", "", "")
 
 
 def _title(facts: Facts, record: Record) -> str:
@@ -211,10 +256,15 @@ def _of_good(facts: Facts, record: Record) -> Why:
     if facts.app is not None and facts.app.p50 is not None:
         p99 = f", 99 of 100 take less than {units.duration(facts.app.p99)}" if facts.app.p99 is not None else ""
         cause.append(f"The median of {record.app} is {units.duration(facts.app.p50)}{p99}.")
-    slow = f"check  triage requests --app {record.app} --slower 1s     others as slow"
+    found = Cause([], cause, [f"check  triage requests --app {record.app} --slower 1s     others as slow"], CERTAIN)
+    if facts.finding is not None:
+        theirs = told.cause(facts.finding)
+        do = told.merged(told.do(facts.finding), found.do)
+        found = Cause([], [*theirs, *cause], do, facts.finding.certainty)
     return Why(
-        record.id, "request", _title(facts, record), CERTAIN, why, cause, lost(record), _now(facts, record),
-        _done(facts, record), ["now    nothing", slow], evidence(facts, record),
+        record.id, "request", _title(facts, record), found.certainty, why, found.cause, lost(record),
+        _now(facts, record), _done(facts, record), found.do if facts.finding else ["now    nothing", *found.do],
+        _grounds(facts, record), *_named(facts),
     )  # fmt: skip
 
 
@@ -298,10 +348,15 @@ def _of_app(facts: Facts) -> Why:
         cause = ["Nothing is wrong: all that is wanted is ready, and nothing failed in 5 min."]
         if app.state != "up":
             cause, certainty = ["NOT KNOWN beyond that."], NOT_KNOWN
+    if facts.finding is not None:
+        cause = [*told.cause(facts.finding), *(line for line in cause if not line.startswith("NOT"))]
+        certainty = facts.finding.certainty
     do = _do_for_app(app.name, app.state, bool(app.faults), [i.name for i in trouble])
     if app.not_replaced:
         mended = f"after  triage restart {app.name}     once the new one can start: mend what it says last"
         do = [mended, *(line for line in do if line != "now    nothing")]
+    if facts.finding is not None:
+        do = told.merged(told.do(facts.finding), do)
     waits = ["Nothing is known to be lost."]
     if app.faults:
         failed = units.count(sum(app.faults.values()))
@@ -313,7 +368,7 @@ def _of_app(facts: Facts) -> Why:
     done = [f"{stamp(event.at)}  {clean(event.text, 150)}" for event in facts.events[:6]]
     return Why(
         app.name, "app", f"{app.state}   app {app.name}   {stamp(facts.now)}", certainty, why, cause, waits, now,
-        done or ["Nothing: nothing was needed of late."], do, evidence(facts, None),
+        done or ["Nothing: nothing was needed of late."], do, _grounds(facts, None), *_named(facts),
     )  # fmt: skip
 
 

@@ -92,6 +92,7 @@ class App(msgspec.Struct, frozen=True):
     suspects: tuple[tuple[str, str], ...] = ()  # (method, path) not to be retried after an exit
     instances: tuple[Instance, ...] = ()
     watches: tuple[Watch, ...] = ()  # what its rules want counted
+    whole: tuple[Whole, ...] = ()  # which requests' whole story is kept
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -223,6 +224,32 @@ class Watch(msgspec.Struct, frozen=True):
     names: tuple[str, ...] = ()  # fault: names
 
 
+class Whole(msgspec.Struct, frozen=True):
+    """Requests whose whole story is kept: all that is given must hold."""
+
+    rule: int  # its place in keep.whole
+    path: str = ""  # as in Watch
+    codes: tuple[tuple[int, int], ...] = ()
+    fault: str = ""
+    slower: float = 0.0  # seconds in total
+    headers: bool = False
+
+
+class Story(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """What is kept of a request beyond its record. Heads are not masked yet."""
+
+    id: str
+    time: float
+    app: str
+    rule: int
+    phases: list[tuple[str, int, str]]  # what, µs after the request began, a word more
+    attempts: list[Attempt] = []
+    request: bytes = b""  # line and fields
+    response: bytes = b""  # likewise; empty: Triage answered itself, or nobody
+    cut: bool = False  # a head was longer
+    own: bool = False  # Triage answered itself
+
+
 # --- control → worker --------------------------------------------------------------------------------
 
 
@@ -338,6 +365,7 @@ class Stats(Message):
     """App and instance to the monotonic time at which content of a response or tunnel under way last came from it."""
     spans_dropped: int = 0  # cumulative: sampled records over the rate limit or the channel's bound
     self_checks: int = 0  # cumulative: answered by the worker itself, and counted nowhere else
+    stories_dropped: int = 0  # cumulative: whole stories over the rate limit or the channel's bound
 
 
 class Records(Message):
@@ -350,6 +378,12 @@ class Sampled(Message):
     """Records of requests that were sampled for export and are not among `Records`."""
 
     items: list[Record]
+
+
+class Stories(Message):
+    """Whole stories, at most 20 a second; their records are among `Records`."""
+
+    items: list[Story]
 
 
 class Learned(Message):
@@ -406,7 +440,7 @@ class Drained(Message):
 
 
 ToWorker = Start | Listen | Table | Drain | Fate | Cut | Find | Reopen
-ToControl = Ready | Ack | Stats | Records | Sampled | Learned | Lost | Suspect | BadResponse | Found | Drained
+ToControl = Ready | Ack | Stats | Records | Sampled | Stories | Learned | Lost | Suspect | BadResponse | Found | Drained
 
 _encoder: Final = msgspec.msgpack.Encoder()
 encode: Final = _encoder.encode

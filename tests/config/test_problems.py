@@ -553,7 +553,7 @@ then = ["collect"]
 """,
         [
             "config.toml:6: apps.web.autoheal[0].when.status: needs codes",
-            'config.toml:7: apps.web.autoheal[0].then[0]: expected "collect", "recycle", "restart", "ej'
+            'config.toml:7: apps.web.autoheal[0].then[0]: expected "collect", "diagnose", "recycle", "restart", "ej'
             'ect", { scale = 1 } or { run = ["command"] }, got "run"',
             "config.toml:10: apps.web.autoheal[1].when: expected one condition such as { cpu = { above "
             '= "70%" } }, got 2 keys',

@@ -16,9 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from proxy.cli.client import Gateway
 from tests.dashboard import scene
 from tests.dashboard.browser import Browser, Page
-from tests.e2e.support import ROOT, Triage, until
+from tests.e2e.support import LONG, ROOT, Triage, until
 
 FOLDER: Final = ROOT / "docs" / "screenshots"
 MOST: Final = 150_000  # bytes of a picture
@@ -55,15 +56,30 @@ def happen(triage: Triage) -> dict[str, tuple[str, str, int]]:
         lambda: next((one["id"] for one in triage.api("incidents", app="shop")["items"]), ""), "an incident"
     )
     time.sleep(AFTER)
+    session = diagnosed(triage)
     return {
         "overview": ("", "light", 1280),
         "app": ("apps/shop?from=5m", "light", 1280),
         "incident": (f"incidents/{incident}", "light", 1280),
         "request": (f"requests/{request}", "light", 1280),
         "logs": ("logs?app=desk", "light", 1280),
+        "analyze": ("analyze", "light", 1280),
+        "session": (f"analyze/{session}", "light", 1280),
         "dark": ("apps/desk?from=5m", "dark", 1280),
         "narrow": ("", "light", 390),
     }
+
+
+def diagnosed(triage: Triage) -> str:
+    """A session of the shop by hand, ended; its id."""
+    until(lambda: not triage.api("sessions", state="active")["items"], "what a crash began is over", 120)
+    gateway = Gateway(triage.admin, timeout=LONG)
+    try:
+        session: str = gateway.post("sessions", {"app": "shop", "seconds": 10, "reason": "a crash at noon"})["id"]
+    finally:
+        gateway.close()
+    until(lambda: triage.api(f"sessions/{session}")["ended"], "the session has ended", 120)
+    return session
 
 
 def take(page: Page, triage: Triage, name: str, to: str, scheme: str, width: int) -> int:

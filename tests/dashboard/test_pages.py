@@ -55,7 +55,9 @@ PAGES = {  # address to words that stand on it
     "exceptions/{exception}?app=shop": ["LookupError", "Traceback"],
     "events": ["recycle-done", "{old}", "live"],
     "events?kind=exited": ["ended: exit code 3"],
-    "analyze": ["{incident}", "instance-exited", "LookupError"],
+    "analyze": ["{incident}", "instance-exited", "LookupError", "Diagnose now", "S-1"],
+    "why": ["An id stands in each answer"],
+    "why/{request}": ["exit code 3", "triage requests"],
     "mitigate": ["{operation}", "recycle desk/{old}", "hung", "Restart"],
     "operations/{operation}": ["recycle desk/{old}", "done"],
 }

@@ -71,11 +71,11 @@ def test_saved_stacks_are_read_like_taken_ones() -> None:
         _thread(2, ("H.do_GET", "app.py", 9), ("H.handle_one_request", "server.py", 424)),
         _thread(3, ("select", "selectors.py", 415), ("serve_forever", "socketserver.py", 233)),
     ]
-    text = as_text({"at": 1.0, "processes": [{"threads": threads}]})
+    text = as_text({"at": 1.0, "rounds": [{"at": 1.0, "processes": [{"threads": threads}]}]})
     assert frames(text)[0] == "H.do_GET (app.py:9) < H.handle_one_request (server.py:424)   (1 of 3 threads)"
     assert not at_rest(text)
     del threads[1]
-    assert at_rest(as_text({"at": 1.0, "processes": [{"threads": threads}]}))
+    assert at_rest(as_text({"at": 1.0, "rounds": [{"at": 1.0, "processes": [{"threads": threads}]}]}))
 
 
 def _thread(number: int, *calls: tuple[str, str, int]) -> dict[str, Any]:

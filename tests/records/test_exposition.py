@@ -65,7 +65,8 @@ def test_every_metric_and_its_values(board: boards.Board) -> None:
         ("triage_messages_lost_total", 2, ("ops",)), ("triage_exceptions_total", 41, ("web",)),
         ("triage_log_unseen_lines_total", 7, ()), ("triage_log_files_skipped_bytes_total", 8, ()),
         ("triage_traces_exported_total", 9, ()), ("triage_traces_dropped_total", 1, ()),
-        ("triage_self_checks_total", 3, ("1",)),
+        ("triage_self_checks_total", 3, ("1",)), ("triage_stories_dropped_total", 2, ("1",)),
+        ("triage_agents_dropped_total", 1, ()), ("triage_agents_refused_total", 6, ()),
     ]  # fmt: skip
     text = render(made)
     families = {family.name: family for family in text_string_to_metric_families(text.decode())}

@@ -10,7 +10,7 @@ import { go, href, useRoute } from "./lib/route.js";
 const NAVIGATION = [
   ["Observe", [["", "Overview"], ["metrics", "Metrics"], ["incidents", "Incidents"], ["requests", "Requests"],
     ["logs", "Logs"], ["exceptions", "Exceptions"], ["events", "Events"]]],
-  ["Analyze", [["analyze", "Findings"]]],
+  ["Analyze", [["analyze", "Diagnose"], ["why", "Why"]]],
   ["Mitigate", [["mitigate", "Rules and acts"]]],
 ];
 
@@ -24,7 +24,8 @@ const PAGES = {
   logs: ["logs"],
   exceptions: ["exceptions", "exception"],
   events: ["events"],
-  analyze: ["analyze"],
+  analyze: ["analyze", "session"],
+  why: ["why", "why"],
   mitigate: ["mitigate"],
   operations: ["mitigate", "operation"],
 };

@@ -148,7 +148,8 @@ class Engine:
     def configure_app(self, config: Config, name: str) -> None:
         """An app's rules, and what is counted for them, for its scaling, and for alerts."""
         app = config.apps[name]
-        found = (*(rules.configured(name, one) for one in app.autoheal), *builtin.rules(name, app))
+        given = (*(rules.configured(name, one) for one in app.autoheal), *rules.diagnosing(name, app.diagnose))
+        found = (*given, *builtin.rules(name, app))
         self._remember(name, found)
         self.rules[name] = found
         scaling = (*app.scale.out, *app.scale.in_) if app.scale is not None else ()

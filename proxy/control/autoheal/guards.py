@@ -64,7 +64,7 @@ def allowed(rule: Rule, wanted: int) -> int:
 
 
 def _off(rule: Rule, memory: Memory, at: Situation) -> Hold | None:
-    if not at.off:
+    if not at.off or rule.only_looks:
         return None
     return Hold("off", at.off, at.now + at.off_until - at.unix if at.off_until else 0.0)
 
@@ -125,7 +125,7 @@ GUARDS: Final[tuple[Guard, ...]] = (
     Guard(
         "off",
         "A person switched the app's rules off (`triage autoheal off APP`, `--for 1h`), or ejected the instance. What"
-        " they would have done is counted and said; nothing is done.",
+        " they would have done is counted and said; nothing is done. Rules that only `diagnose` go on.",
         _off,
     ),
     Guard(

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from proxy.config.conditions import Condition, Step
-from proxy.config.schema import Autoheal
+from proxy.config.schema import Autoheal, Diagnose
 from proxy.control.autoheal import words
 from proxy.control.autoheal.conditions import KINDS
 from proxy.control.autoheal.contract import Kind
@@ -57,6 +57,11 @@ class Rule:
     """Why it does nothing: a rule of the config is for the same, or nothing could be done."""
 
     @property
+    def only_looks(self) -> bool:
+        """It changes nothing: what keeps rules from mending does not keep it from looking."""
+        return all(step.act == "diagnose" for step in self.steps)
+
+    @property
     def key(self) -> str:
         """Of its memory, within its app: a built-in one and one of the config may have the same name."""
         return f"builtin {self.name}" if self.builtin else self.name
@@ -85,6 +90,22 @@ def configured(app: str, rule: Autoheal) -> Rule:
         max_unavailable=rule.max_unavailable,
         dry_run=rule.dry_run,
     )
+
+
+def diagnosing(app: str, found: Diagnose) -> tuple[Rule, ...]:
+    """`apps.X.diagnose.when`, one rule each. A space in the name: no rule of the config can be called so."""
+    made: list[Rule] = []
+    for when in found.when:
+        name = f"diagnose {when.kind}"
+        more = sum(one.name.startswith(name) for one in made)
+        made.append(
+            Rule(
+                name=f"{name} {more + 1}" if more else name, app=app, condition=when, kind=KINDS[when.kind],
+                steps=(Step("diagnose"),), min_age=0.0, cooldown=300.0, max_per_hour=12,
+                why=f"diagnose.when: {words.described(when)}",
+            )
+        )  # fmt: skip
+    return tuple(made)
 
 
 @dataclass(slots=True)

@@ -62,7 +62,8 @@ class Scene:
             if one.act in guards.UNAVAILABLE or one.act in ("collect", "stop"):
                 return f"{one.id}, {one.act} of {one.target}, {one.asked.by}"
         for firing in self._running.values():
-            if firing.app == app.name and (whole or firing.instance in ("", target)):
+            looks = all(step.act == "diagnose" for step in firing.steps)  # that is in nobody's way
+            if firing.app == app.name and not looks and (whole or firing.instance in ("", target)):
                 return f"{firing.id}, {firing.title} on {firing.target}"
         return ""
 

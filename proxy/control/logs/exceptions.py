@@ -1,7 +1,8 @@
 """The exceptions of each app, grouped by fingerprint and counted.
 
-One thread scans what all instances print (see entries). Control's loop reads what it made, hands changed groups to the
-store once a second, and tells of a group that is new, is back after a day, or is seen in another version first.
+One thread scans what all instances print (see entries), and counts what agents tell as raised. Control's loop reads
+what it made, hands changed groups to the store once a second, and tells of a group that is new, is back after a day, or
+is seen in another version first. It is longer than most: what loop and thread share is best read in one place.
 
 Always true:
   - of an app there are at most GROUPS groups; the rest is counted in one, `other`;
@@ -22,6 +23,7 @@ from typing import Any, Final
 import orjson
 
 from proxy import masking, units
+from proxy.control.logs import fingerprint
 from proxy.control.logs.entries import SILENCE, Entry, Scanner
 from proxy.control.logs.lines import Batch
 from proxy.control.store.exceptions import Row
@@ -70,6 +72,9 @@ class Group:
     minutes: dict[int, int] = field(default_factory=dict)  # Unix minute -> count, of the last hour
     sample: list[str] = field(default_factory=list)
     sampled: float = 0.0
+    raised: bool = False  # told by the agent; else it was printed
+    caught: int = 0  # of `count`, by the app's own code
+    uncaught: int = 0  # of `count`, by nobody
 
     def last_hour(self, now: float) -> list[int]:
         """Counts by minute, oldest first, this minute last."""
@@ -80,7 +85,8 @@ class Group:
         body = {
             "runtime": self.runtime, "type": self.type, "message": self.message, "where": self.where,
             "instances": self.instances, "versions": self.versions, "sample": self.sample, "sampled": self.sampled,
-            "minutes": sorted(self.minutes.items()),
+            "minutes": sorted(self.minutes.items()), "raised": self.raised, "caught": self.caught,
+            "uncaught": self.uncaught,
         }  # fmt: skip
         return Row(self.app, self.fingerprint, self.first, self.last, self.count, orjson.dumps(body).decode())
 
@@ -91,7 +97,8 @@ def group_of(row: Row) -> Group:
     return Group(
         row.app, row.fingerprint, body["runtime"], body["type"], body["message"], body["where"], row.count, row.first,
         row.last, list(body["instances"]), list(body["versions"]), {int(at): int(n) for at, n in body["minutes"]},
-        [str(line) for line in body["sample"]], float(body["sampled"]),
+        [str(line) for line in body["sample"]], float(body["sampled"]), bool(body.get("raised", False)),
+        int(body.get("caught", 0)), int(body.get("uncaught", 0)),
     )  # fmt: skip
 
 
@@ -105,6 +112,26 @@ class Tag:
     instance: str
     stream: str
     fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """What the agent tells of one place: counts are those since it told last."""
+
+    app: str
+    instance: str
+    version: str
+    at: float  # Unix seconds
+    type: str
+    message: str
+    frames: tuple[tuple[str, int, str], ...]  # file, line, function; innermost last
+    count: int
+    caught: int
+    uncaught: int
+
+    @property
+    def weight(self) -> int:
+        return 500 + 100 * len(self.frames)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +169,7 @@ class Exceptions:
         self._tags: deque[Tag] = deque(maxlen=TAGS)
         self._totals: dict[str, int] = {}
         self._lock = threading.Lock()
-        self._queue: queue.SimpleQueue[Batch | _Flush | tuple[str, str] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Batch | Raised | _Flush | tuple[str, str] | None] = queue.SimpleQueue()
         self._queued = 0
         self._scanners: dict[tuple[str, str, str], Scanner] = {}
         self._open: dict[tuple[str, str, str], Scanner] = {}
@@ -151,11 +178,11 @@ class Exceptions:
 
     # --- on the loop ---------------------------------------------------------------------------------
 
-    def take(self, batch: Batch) -> None:
-        """Look through these lines, soon."""
+    def take(self, batch: Batch | Raised) -> None:
+        """Look through these lines, or count what was raised, soon."""
         with self._lock:
             if self._queued + batch.weight > QUEUE:
-                self.unseen += len(batch.lines)
+                self.unseen += len(batch.lines) if isinstance(batch, Batch) else batch.count
                 return
             self._queued += batch.weight
         if self._thread is None:
@@ -228,12 +255,15 @@ class Exceptions:
                     groups = self._groups.setdefault(row.app, {})
                     if (mine := groups.get(row.fingerprint)) is not None:
                         mine.count += before.count
+                        mine.caught += before.caught
+                        mine.uncaught += before.uncaught
                         mine.first = min(mine.first, before.first)
                         mine.versions = list(dict.fromkeys([*before.versions, *mine.versions]))[-NAMES:]
                         mine.instances = list(dict.fromkeys([*before.instances, *mine.instances]))[-NAMES:]
                     elif len(groups) < self.most or row.fingerprint == OTHER:
                         groups[row.fingerprint] = before
-                    self._totals[row.app] = self._totals.get(row.app, 0) + before.count
+                    if not before.raised:
+                        self._totals[row.app] = self._totals.get(row.app, 0) + before.count
 
     # --- in the thread -------------------------------------------------------------------------------
 
@@ -255,7 +285,7 @@ class Exceptions:
                 except queue.Empty:
                     break
 
-    def _do(self, item: Batch | _Flush | tuple[str, str]) -> None:
+    def _do(self, item: Batch | Raised | _Flush | tuple[str, str]) -> None:
         match item:
             case _Flush():
                 for key, scanner in list(self._open.items()):
@@ -270,6 +300,14 @@ class Exceptions:
                     self.error = repr(error)
                     self._scanners[key] = Scanner()
                     self._open.pop(key, None)
+                with self._lock:
+                    self._queued -= item.weight
+                self._rest()
+            case Raised():
+                try:
+                    self._count_raised(item)
+                except Exception as error:  # what an app's exceptions are like must not end what counts them
+                    self.error = repr(error)
                 with self._lock:
                     self._queued -= item.weight
                 self._rest()
@@ -336,10 +374,7 @@ class Exceptions:
             group.last = max(group.last, entry.at)
             _remember(group.instances, batch.instance)
             _remember(group.versions, batch.version)
-            minute = int(entry.at // 60)
-            group.minutes[minute] = group.minutes.get(minute, 0) + 1
-            if len(group.minutes) > 61:
-                group.minutes = {at: count for at, count in group.minutes.items() if minute - 60 < at <= minute}
+            group.minutes = _minutes(group.minutes, int(entry.at // 60), 1)
             if sample:
                 group.sample, group.sampled = sample, entry.at
             self._totals[batch.app] = self._totals.get(batch.app, 0) + 1
@@ -350,6 +385,51 @@ class Exceptions:
                     News(kind, batch.app, batch.instance, batch.version, name, group.type, group.message, group.where,
                          group.count, gone)
                 )  # fmt: skip
+
+
+    def _count_raised(self, item: Raised) -> None:
+        """Those the agent tells of are groups of their own, by type and innermost function of the app, and no news:
+        most are caught, and what is not is printed too."""
+        found = fingerprint.raised(item.type, item.message, item.frames)
+        place = found.own[-1:]
+        name = "r" + fingerprint.Found(found.runtime, found.type, found.message, place).fingerprint.removeprefix("v")
+        with self._lock:
+            groups = self._groups.setdefault(item.app, {})
+            group = groups.get(name)
+            wants = group is None or abs(item.at - group.sampled) >= FRESH
+        sample = _sample(_traceback(found)) if wants else []
+        with self._lock:
+            if group is None:
+                if sum(one.raised for one in groups.values()) >= self.most // 2:  # those printed have theirs
+                    oldest = min((one for one in groups.values() if one.raised), key=lambda one: one.last)
+                    del groups[oldest.fingerprint]
+                group = groups[name] = Group(item.app, name, first=item.at, raised=True)
+            group.runtime, group.type, group.message, group.where = found.runtime, found.type, found.shown, found.where
+            group.count += item.count
+            group.caught += item.caught
+            group.uncaught += item.uncaught
+            group.last = max(group.last, item.at)
+            _remember(group.instances, item.instance)
+            _remember(group.versions, item.version)
+            group.minutes = _minutes(group.minutes, int(item.at // 60), item.count)
+            if sample:
+                group.sample, group.sampled = sample, item.at
+            self._dirty[item.app, name] = None
+
+
+def _minutes(known: dict[int, int], minute: int, count: int) -> dict[int, int]:
+    """With so many more in this one, and an hour at most."""
+    known[minute] = known.get(minute, 0) + count
+    if len(known) > 61:
+        return {at: number for at, number in known.items() if minute - 60 < at <= minute}
+    return known
+
+
+def _traceback(found: fingerprint.Found) -> list[str]:
+    """As Python would print it."""
+    lines = ["Traceback (most recent call last):"]
+    lines += [f'  File "{one.file}", line {one.line}, in {one.function}' for one in found.frames]
+    return [*lines, f"{found.type}: {found.message}" if found.message else found.type]
 
 
 def _remember(names: list[str], name: str) -> None:
@@ -372,6 +452,7 @@ def _copy(group: Group) -> Group:
     return Group(
         group.app, group.fingerprint, group.runtime, group.type, group.message, group.where, group.count, group.first,
         group.last, list(group.instances), list(group.versions), dict(group.minutes), group.sample, group.sampled,
+        group.raised, group.caught, group.uncaught,
     )  # fmt: skip
 
 
@@ -396,5 +477,6 @@ def shown(group: Group, now: float) -> dict[str, Any]:
         "id": group.fingerprint, "app": group.app, "runtime": group.runtime, "type": group.type,
         "message": group.message, "where": group.where, "count": group.count, "first": group.first, "last": group.last,
         "instances": group.instances[::-1], "versions": group.versions[::-1], "sample": group.sample,
-        "in_last_hour": sum(minutes), "minutes": minutes,
+        "in_last_hour": sum(minutes), "minutes": minutes, "raised": group.raised, "caught": group.caught,
+        "uncaught": group.uncaught,
     }  # fmt: skip

@@ -159,6 +159,14 @@ def _python_fatal(lines: Sequence[str]) -> Found:
     return Found("python", "Fatal Python error", message, _python_frames(lines[begin:end])[::-1])
 
 
+def raised(kind: str, message: str, frames: Sequence[tuple[str, int, str]]) -> Found:
+    """What the agent in a Python process says: file, line and function of each frame, innermost last."""
+    made = tuple(
+        Frame(file, function, line, bool(_PYTHON_LIBRARY.search(file))) for file, line, function in frames
+    )
+    return Found("python", kind[:200], message[:MESSAGE], made)
+
+
 # --- frames that begin with "at" ---------------------------------------------------------------------
 
 _JAVA: Final = re.compile(

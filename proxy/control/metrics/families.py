@@ -136,6 +136,18 @@ FAMILIES: Final[tuple[Family, ...]] = (
     ),
     Family("triage_self_checks_total", "counter", "requests", "Self-checks that a worker answered.", _WORKER),
     Family(
+        "triage_stories_dropped_total", "counter", "requests",
+        "Requests whose whole story was wanted and not kept: there were too many in a second.", _WORKER,
+    ),
+    Family(
+        "triage_agents_dropped_total", "counter", "messages",
+        "Messages of agents over a limit: what they counted is not known.",
+    ),
+    Family(
+        "triage_agents_refused_total", "counter", "messages",
+        "Messages to the agents' socket that came from no instance, or made no sense.",
+    ),
+    Family(
         "triage_freezes_skipped_total", "counter", "freezes",
         "Ends of instances whose last 15 minutes were not frozen: too soon after another of the app.",
     ),

@@ -162,6 +162,9 @@ def _more(gateway: Gateway) -> Iterator[tuple[str, float, tuple[str, ...]]]:
     told = {str(worker.slot + 1): worker.stats for worker in gateway.workers if worker.stats is not None}
     for name, stats in told.items():
         yield "triage_self_checks_total", stats.self_checks, (name,)
+        yield "triage_stories_dropped_total", stats.stories_dropped, (name,)
+    yield "triage_agents_dropped_total", gateway.agents.dropped, ()
+    yield "triage_agents_refused_total", gateway.agents.refused, ()
     if gateway.traces.on:
         lost = sum(stats.spans_dropped for stats in told.values())
         yield "triage_traces_exported_total", gateway.traces.exported, ()

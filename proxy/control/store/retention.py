@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy import units
-from proxy.control.store import requests
+from proxy.control.store import requests, stories
 from proxy.control.store.points import STEPS
 
 LATE: Final = 15
@@ -50,6 +50,7 @@ AGED: Final = (
     Aged("acts", "at", "length(details) + length(outcomes)"),
     Aged("operations", "ended", "length(body)"),
     *(Aged(table, "at", "length(body) + length(target) + 120", "requests") for table in requests.TABLES),
+    Aged("stories", "at", "length(body) + 100", "requests", most=stories.MOST),
     Aged("incidents", "began", "length(body)", "incidents", only="ended > 0"),
     Aged("messages", "at", "length(body)", "incidents"),
     Aged("exceptions", "last", "length(body)", most=20_000, key="app, fingerprint"),

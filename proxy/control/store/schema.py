@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
-from proxy.control.store import exceptions, frozen, incidents, requests
+from proxy.control.store import exceptions, frozen, incidents, requests, stories
 
 APPLICATION: Final = 0x54524941  # "TRIA": file(1) and we know it by this
 
@@ -50,6 +50,7 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
     incidents.STEP,
     exceptions.STEP,
     frozen.STEP,
+    stories.STEP,
 )
 VERSION: Final = len(STEPS)
 

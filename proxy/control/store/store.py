@@ -22,7 +22,7 @@ from proxy.control.incidents.saved import Saved
 from proxy.control.operations import Operation, read
 from proxy.control.records import Filter
 from proxy.control.state import Event, Events
-from proxy.control.store import exceptions, incidents, messages
+from proxy.control.store import exceptions, incidents, messages, stories
 from proxy.control.store import requests as kept
 from proxy.control.store.acts import Act
 from proxy.control.store.frozen import Frozen
@@ -32,7 +32,7 @@ from proxy.control.store.retention import POINTS_AGE, Limits
 from proxy.control.store.sample import Deltas, Sample, gently
 from proxy.control.store.tables import number, tables
 from proxy.control.store.writer import NUMBERED, Writer
-from proxy.link.messages import Record
+from proxy.link.messages import Record, Story
 
 NAME: Final = "store.db"
 OPEN_WITHIN: Final = 3.0
@@ -153,6 +153,10 @@ class Store:
         """One that is kept; again when it was refined."""
         self._writer.put("requests", kept.Numbered(number, record))
 
+    def story(self, story: Story) -> None:
+        """The whole story of a request."""
+        self._writer.put("stories", story)
+
     def sample(self, sample: Sample) -> None:
         """Counts and gauges of this moment; points are made of two of them."""
         self._writer.put("points", sample)
@@ -261,6 +265,10 @@ class Store:
     async def requests_of(self, start: str, limit: int = 10) -> list[kept.Numbered]:
         """Those whose id, or the client's id, begins so, newest first; a whole id is alone. Raises NotReadable."""
         return await self._reader.ask(lambda connection: kept.find(connection, start, limit))
+
+    async def story_of(self, id: str) -> dict[str, Any] | None:
+        """Of a request, by its whole id: what `stories.written` made of it. Raises NotReadable."""
+        return await self._reader.ask(lambda connection: stories.find(connection, id))
 
     async def failed_request(self) -> kept.Numbered | None:
         """The newest that ended in a 5xx or a fault that is not the client's. Raises NotReadable."""

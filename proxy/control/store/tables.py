@@ -14,7 +14,7 @@ import orjson
 from proxy.control import operations
 from proxy.control.operations import Operation
 from proxy.control.state import Event
-from proxy.control.store import exceptions, frozen, incidents, messages, requests
+from proxy.control.store import exceptions, frozen, incidents, messages, requests, stories
 from proxy.control.store.acts import Act
 from proxy.control.store.points import STEPS, encode
 from proxy.control.store.sample import Deltas, Sample, gently
@@ -95,6 +95,7 @@ def tables(deltas: Deltas) -> dict[str, Table]:
         Table("messages", 1_000, messages.row),
         Table("exceptions", 2_000, exceptions.rows),
         Table("requests", 20_000, requests.rows),
+        Table("stories", 500, stories.row),
         Table("frozen", 16, frozen.rows),
         Table("points", 6, _points(deltas)),  # a sample that is dropped is in the counts of the next one
     )

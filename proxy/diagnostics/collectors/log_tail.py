@@ -31,7 +31,8 @@ def tail(path: str) -> LogFile:
 
 
 def collect(subject: Subject, folder: Path) -> LogTail:
-    there = [path for path in subject.logs if os.path.exists(path)]
+    logs = subject.instance.logs if subject.instance is not None else []
+    there = [path for path in logs if os.path.exists(path)]
     found = LogTail(at=time.time(), files=[tail(path) for path in there])
     if not there:
         found.note = "it printed nothing that was kept"
@@ -49,4 +50,6 @@ COLLECTOR = Collector(
     most=4 * units.MIB,
     artifact=LogTail,
     collect=collect,
+    when="after",
+    quick=True,
 )

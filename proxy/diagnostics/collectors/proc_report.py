@@ -6,39 +6,31 @@ What may not be read, or is gone by then, is left None, and said in the note.
 from __future__ import annotations
 
 import os
-import socket
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
 from proxy import masking, units
-from proxy.diagnostics import proc
-from proxy.diagnostics.artifacts import Cgroup, Process, ProcReport, Socket, Thread
+from proxy.diagnostics import asleep, cgroup, descriptors, net, netlink, proc
+from proxy.diagnostics.artifacts import FileLock, Process, ProcReport, Socket, Thread
 from proxy.diagnostics.collectors.contract import Collector
 from proxy.diagnostics.subject import Subject
 
 THREADS: Final = 256
 SOCKETS: Final = 200
 FILES: Final = 200
+LOCKS: Final = 50
 STATES: Final = (
     "", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE", "CLOSE_WAIT",
     "LAST_ACK", "LISTEN", "CLOSING", "NEW_SYN_RECV",
 )  # fmt: skip
 """include/net/tcp_states.h."""
-UNIX_STATES: Final = {"01": "UNCONNECTED", "02": "CONNECTING", "03": "CONNECTED", "04": "DISCONNECTING"}
-UNIX_LISTENS: Final = 0x10000  # __SO_ACCEPTCON
-CGROUP_2: Final = (
-    "memory.current", "memory.max", "memory.high", "memory.peak", "memory.swap.current", "memory.events",
-    "memory.pressure", "cpu.stat", "cpu.max", "cpu.pressure", "pids.current", "pids.max", "io.pressure",
-)  # fmt: skip
-CGROUP_1: Final = {
-    "memory": ("memory.usage_in_bytes", "memory.limit_in_bytes", "memory.max_usage_in_bytes", "memory.failcnt",
-               "memory.oom_control"),
-    "cpu": ("cpu.stat", "cpu.cfs_quota_us", "cpu.cfs_period_us"),
-    "pids": ("pids.current", "pids.max"),
-}  # fmt: skip
+UNIX_STATES: Final = {1: "CONNECTED", 2: "CONNECTING", 7: "UNCONNECTED", 10: "LISTEN"}
+_LOCK: Final = re.compile(r"(\d+): (-> )?(\w+) +\w+ +\w+ +(-?\d+) [0-9a-f]+:[0-9a-f]+:(\d+) ")
 
 T = TypeVar("T")
 
@@ -63,20 +55,40 @@ class _Missing:
         )
 
 
+class _Sockets:
+    """Sockets by inode, of each network namespace that a process is in; asked for once."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[dict[int, Socket], dict[int, str]]] = {}
+
+    def of(self, pid: int) -> tuple[dict[int, Socket], dict[int, str]]:
+        """And what is on the other side, in words."""
+        place = net.namespace(pid)
+        if place not in self._found:
+            view = net.View(pid)
+            try:
+                self._found[place] = _by_inode(view), descriptors.sides_of(view)
+            finally:
+                view.close()
+        return self._found[place]
+
+
 def collect(subject: Subject, folder: Path) -> ProcReport:
     missing = _Missing()
     tree = proc.tree(subject.pid, subject.started)
-    found = ProcReport(at=time.time())
+    found, sockets = ProcReport(at=time.time()), _Sockets()
     for pid, one in tree.items():
-        process = missing.maybe("a process", lambda pid=pid, one=one: _process(pid, one, missing))  # type: ignore[misc]
+        process = missing.maybe("a process", partial(_process, pid, one, sockets, missing))
         if process is not None:
             found.processes.append(process)
-    found.cgroup = missing.maybe("cgroup", lambda: _cgroup(subject.pid, set(tree)))
+    where = missing.maybe("cgroup", partial(cgroup.place, subject.pid))
+    found.cgroup = cgroup.describe(where, set(tree)) if where is not None else None
+    found.locks = missing.maybe("locks", partial(_locks, set(tree))) or []
     found.note = missing.note()
     return found
 
 
-def _process(pid: int, one: proc.Stat, missing: _Missing) -> Process:
+def _process(pid: int, one: proc.Stat, all_sockets: _Sockets, missing: _Missing) -> Process:
     path = proc.PROC / str(pid)
     found = Process(
         pid=pid,
@@ -100,20 +112,23 @@ def _process(pid: int, one: proc.Stat, missing: _Missing) -> Process:
     )
     score = missing.maybe("oom_score", (path / "oom_score").read_text)
     found.oom_score = int(score) if score else None
-    found.threads = [
-        thread
-        for task in sorted((path / "task").iterdir(), key=lambda each: int(each.name))[:THREADS]
-        if (thread := _thread(task, missing)) is not None
-    ]
-    links = missing.maybe("descriptors", lambda: _links(path / "fd"))
+    links = missing.maybe("descriptors", partial(net.descriptors, pid))
+    sides: dict[int, str] = {}
     if links is not None:
-        found.descriptors = dict(Counter(_kind(link) for link in links).most_common())
-        found.files = sorted({link for link in links if link.startswith("/")})[:FILES]
-        inodes = {link[8:-1] for link in links if link.startswith("socket:[")}
-        sockets = missing.maybe("sockets", lambda: _sockets(path / "net", inodes)) or []
+        found.descriptors = dict(Counter(descriptors.kind(link) for link in links.values()).most_common())
+        found.files = sorted({masking.text(link) for link in links.values() if link.startswith("/")})[:FILES]
+        by_inode, sides = missing.maybe("sockets", partial(all_sockets.of, pid)) or ({}, {})
+        inodes = {net.inode(link) for link in links.values()}
+        sockets = [by_inode[inode] for inode in inodes if inode in by_inode]
         found.socket_states = dict(Counter(f"{each.kind} {each.state}" for each in sockets).most_common())
         sockets.sort(key=lambda each: (each.state != "LISTEN", -(each.receive + each.send)))
         found.sockets = sockets[:SOCKETS]
+    labels = {number: sides.get(net.inode(link)) or link for number, link in (links or {}).items()}
+    found.threads = [
+        thread
+        for task in sorted((path / "task").iterdir(), key=lambda each: int(each.name))[:THREADS]
+        if (thread := _thread(pid, task, labels, missing)) is not None
+    ]
     return found
 
 
@@ -145,13 +160,16 @@ def _environment(data: bytes) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _thread(task: Path, missing: _Missing) -> Thread | None:
+def _thread(pid: int, task: Path, labels: dict[int, str], missing: _Missing) -> Thread | None:
+    """`labels`: what its descriptors lead to."""
     try:
         one = proc.stat(task)
     except FileNotFoundError:
         return None  # it has ended
     wchan = missing.maybe("wchan", (task / "wchan").read_text)
     kernel = missing.maybe("kernel stacks", (task / "stack").read_text)
+    scheduled = (missing.maybe("schedstat", (task / "schedstat").read_text) or "").split()
+    sleeps = missing.maybe("system calls", partial(asleep.on, pid, int(task.name))) or []
     return Thread(
         id=int(task.name),
         name=one.name,
@@ -159,102 +177,62 @@ def _thread(task: Path, missing: _Missing) -> Thread | None:
         cpu=one.cpu,
         wchan=None if wchan is None else "" if wchan == "0" else wchan,
         kernel=[line.partition("] ")[2] for line in kernel.splitlines()] if kernel is not None else None,
+        on=[masking.text(f"{does} {labels[number]}") for does, number in sleeps if number in labels],
+        waited=int(scheduled[1]) / 1e9 if len(scheduled) == 3 else None,
     )
 
 
-def _links(folder: Path) -> list[str]:
-    found = []
-    for name in os.listdir(folder):
-        try:
-            found.append(os.readlink(folder / name))
-        except FileNotFoundError:
-            continue
-    return found
-
-
-def _kind(link: str) -> str:
-    """file, socket, pipe, anon_inode:[eventpoll] …"""
-    if link.startswith("/"):
-        return "device" if link.startswith("/dev/") else "deleted file" if link.endswith(" (deleted)") else "file"
-    return link if link.startswith("anon_inode:") else link.partition(":")[0]
-
-
-def _sockets(net: Path, inodes: set[str]) -> list[Socket]:
-    """Of the process's own network namespace."""
-    found = []
-    for kind in ("tcp", "tcp6"):
-        try:
-            lines = (net / kind).read_text().splitlines()[1:]
-        except FileNotFoundError:
-            continue  # no IPv6 here
-        for line in lines:
-            fields = line.split()
-            if fields[9] in inodes:
-                send, receive = (int(part, 16) for part in fields[4].split(":"))
-                state = STATES[int(fields[3], 16)]
-                found.append(
-                    Socket(
-                        kind=kind,
-                        state=state,
-                        local=_address(fields[1]),
-                        peer="" if state == "LISTEN" else _address(fields[2]),
-                        receive=receive,
-                        send=send,
-                    )
+def _by_inode(view: net.View) -> dict[int, Socket]:
+    found: dict[int, Socket] = {}
+    for kind, rows in (("tcp", view.tcp(set())), ("udp", view.udp())):
+        for row in rows:
+            if row.inode:
+                listens = row.state == netlink.LISTEN
+                found[row.inode] = Socket(
+                    kind=f"{kind}6" if row.six else kind,
+                    state=STATES[row.state],
+                    local=net.written(*row.local),
+                    peer="" if listens else net.written(*row.remote),
+                    receive=row.receive,
+                    send=0 if listens else row.send,
                 )
-    for line in (net / "unix").read_text(errors="replace").splitlines()[1:]:
-        fields = line.split(maxsplit=7)
-        if fields[6] in inodes:
-            listens = bool(int(fields[3], 16) & UNIX_LISTENS)
-            state = "LISTEN" if listens else UNIX_STATES.get(fields[5], fields[5])
-            found.append(Socket(kind="unix", state=state, local=fields[7] if len(fields) > 7 else ""))
+    for unit in view.unix():
+        if unit.inode:
+            state = UNIX_STATES.get(unit.state, str(unit.state))
+            found[unit.inode] = Socket(
+                kind="unix", state=state, local=unit.path, receive=unit.receive,
+                send=0 if unit.state == netlink.LISTEN else max(0, unit.send),
+            )  # fmt: skip
     return found
 
 
-def _address(text: str) -> str:
-    """`0100007F:1F90` to `127.0.0.1:8080`: the kernel writes each 32 bits in the machine's order."""
-    host, _, port = text.partition(":")
-    words = [int(host[at : at + 8], 16).to_bytes(4, "little") for at in range(0, len(host), 8)]
-    packed = b"".join(words)
-    name = socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
-    return f"{name}:{int(port, 16)}" if len(packed) == 4 else f"[{name}]:{int(port, 16)}"
-
-
-def _cgroup(pid: int, tree: set[int]) -> Cgroup | None:
-    """Version 2, or the controllers of version 1 that tell of memory, CPU and processes."""
-    rows = [line.split(":", 2) for line in (proc.PROC / str(pid) / "cgroup").read_text().splitlines()]
-    mounts = [line.split() for line in (proc.PROC / str(pid) / "mounts").read_text().splitlines()]
-    values: dict[str, str] = {}
-    path2 = next((path for number, _, path in rows if number == "0"), "")
-    root2 = next((one[1] for one in mounts if one[2] == "cgroup2"), "")
-    if root2 and (Path(root2 + path2) / "memory.current").exists():
-        folder = Path(root2 + path2)
-        _read(folder, CGROUP_2, values)
-        members = {int(line) for line in (folder / "cgroup.procs").read_text().split()}
-        return Cgroup(path=path2, version=2, own=members <= tree, values=values)
-    path1 = ""
-    members = set()
-    for controller, names in CGROUP_1.items():
-        path = next((path for _, given, path in rows if controller in given.split(",")), None)
-        root = next((one[1] for one in mounts if one[2] == "cgroup" and controller in one[3].split(",")), "")
-        if path is None or not root:
+def _locks(tree: set[int]) -> list[FileLock]:
+    """proc_locks(5): a lock that is held, then with its number and "->" those that wait for it."""
+    held: dict[str, int] = {}
+    found: list[FileLock] = []
+    for line in Path("/proc/locks").read_text().splitlines():
+        match = _LOCK.match(line)
+        if match is None:
             continue
-        folder = Path(root + path)
-        if not folder.exists():
-            folder = Path(root)  # in a container the path is often that of outside
-        _read(folder, names, values)
-        if controller == "memory" and (folder / "cgroup.procs").exists():
-            path1 = path
-            members = {int(line) for line in (folder / "cgroup.procs").read_text().split()}
-    return Cgroup(path=path1, version=1, own=bool(members) and members <= tree, values=values) if values else None
+        number, waits, kind, pid, inode = match[1], match[2], match[3], max(0, int(match[4])), int(match[5])
+        if not waits:
+            held[number] = pid
+        elif (pid in tree or held.get(number, 0) in tree) and len(found) < LOCKS:
+            lock = FileLock(pid=pid, holder=held.get(number, 0), kind=kind, path=_path_of(pid, inode))
+            lock.holder_name = net.comm(lock.holder)
+            found.append(lock)
+    return found
 
 
-def _read(folder: Path, names: tuple[str, ...], into: dict[str, str]) -> None:
-    for name in names:
-        try:
-            into[name] = (folder / name).read_text().strip()
-        except OSError:
-            continue  # this kernel has no such counter
+def _path_of(pid: int, inode: int) -> str:
+    """ "" when it can't be seen."""
+    try:
+        for number, link in net.descriptors(pid).items():
+            if link.startswith("/") and os.stat(proc.PROC / str(pid) / "fd" / str(number)).st_ino == inode:
+                return masking.text(link)
+    except OSError:
+        pass
+    return ""
 
 
 COLLECTOR = Collector(
@@ -266,4 +244,5 @@ COLLECTOR = Collector(
     most=8 * units.MIB,
     artifact=ProcReport,
     collect=collect,
+    quick=True,
 )

@@ -1,114 +1,190 @@
-"""Where every thread of the instance stands: py-spy for Python, else what the kernel says of where it sleeps."""
+"""Where every thread of the instance stands, in rounds: the runtime's own frames, else what the kernel says."""
 
 from __future__ import annotations
 
-import subprocess
+import os
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from proxy import py_spy, units
-from proxy.diagnostics import proc
-from proxy.diagnostics.artifacts import Frame, ProcessStacks, Stacks, ThreadStack
+from proxy import units
+from proxy.diagnostics import asleep, proc
+from proxy.diagnostics.artifacts import ProcessStacks, Round, Stacks
 from proxy.diagnostics.collectors.contract import Collector
+from proxy.diagnostics.runtimes import inspector, java, kernel, native, node, python
 from proxy.diagnostics.subject import Subject
 
 PROCESSES: Final = 8
-THREADS: Final = 256
-EACH: Final = 4.0
-"""Seconds for one process; py-spy takes some 50 ms, and stops the process for a part of that."""
+ROUNDS: Final = 3
+APART: Final = 1.0
+"""Seconds: what stands at the same place in all rounds is stuck."""
+LONG: Final = 10.0
+"""Seconds from which on a session has rounds in its middle and at its end too."""
+ENOUGH: Final = 7 * units.MIB
+"""Bytes of rounds, after which no more are taken."""
 
 
-def of_python(pid: int, name: str) -> ProcessStacks:
-    program = py_spy.program()
-    if program is None:
-        return ProcessStacks(pid=pid, name=name, why="py-spy is not installed")
+def when(seconds: float) -> list[float]:
+    """At which seconds of a session of that length rounds are taken."""
+    start = [number * APART for number in range(ROUNDS)]
+    if seconds < LONG:
+        return start
+    return [base + each for base in (0.0, seconds / 2 - APART, seconds - ROUNDS * APART) for each in start]
+
+
+def of(pid: int, name: str, subject: Subject) -> ProcessStacks:
+    """The best that can be had of one process. What `why` says then is why there is no better.
+
+    Raises FileNotFoundError, ProcessLookupError when it has ended.
+    """
+    runtime = proc.maybe_runtime(pid)
+    if runtime == "node":
+        instance = subject.instance
+        addresses = (instance.address, *instance.listens_on) if instance is not None else ()
+        inspect = subject.known.app.inspect
+        return node.stacks(pid, name, inspector.ports_of(*addresses), may_open=inspect)
+    found = ProcessStacks(pid=pid, name=name)
+    if runtime == "python":
+        found = python.stacks(pid, name)
+    elif runtime == "java":
+        found = java.stacks(pid, name)
+    if not found.threads and runtime != "python":
+        found, before = native.stacks(pid, name), found.why
+        found.why = "; ".join(part for part in (before, found.why) if part)
+    if found.threads:
+        return found
+    less = kernel.stacks(pid, name)
+    less.why = "; ".join(dict.fromkeys(part for part in (found.why, less.why) if part))
+    return less
+
+
+def serving(tree: dict[int, proc.Stat]) -> list[int]:
+    """Those that have connections first, then by threads and CPU time; the first process is never left out."""
+    sockets = {pid: _sockets(pid) for pid in tree}
+    root = next(iter(tree))
+    order = sorted(tree, key=lambda pid: (-min(sockets[pid], 1000), -tree[pid].threads, -tree[pid].cpu))
+    chosen = order[:PROCESSES]
+    return chosen if root in chosen else [*chosen[:-1], root]
+
+
+def _sockets(pid: int) -> int:
+    """Descriptors that are sockets; 0 where that can't be told."""
+    folder = proc.PROC / str(pid) / "fd"
     try:
-        run = subprocess.run(
-            [program, "dump", "--json", "--pid", str(pid)], capture_output=True, timeout=EACH, check=False,
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return ProcessStacks(pid=pid, name=name, why=f"py-spy gave no answer within {EACH:g} s")
-    if run.returncode != 0:
-        said = py_spy.reason(run.stderr.decode(errors="replace"), run.returncode)
-        return ProcessStacks(pid=pid, name=name, why=f"py-spy: {said}")
-    raw: list[dict[str, Any]] = msgspec.json.decode(run.stdout)
-    threads = [
-        ThreadStack(
-            id=int(one.get("os_thread_id") or one["thread_id"]),
-            name=one.get("thread_name") or "",
-            active=one.get("active"),
-            gil=one.get("owns_gil"),
-            frames=[
-                Frame(function=frame["name"], file=frame["filename"], line=frame["line"]) for frame in one["frames"]
-            ],
-        )
-        for one in raw[:THREADS]
-    ]
-    return ProcessStacks(pid=pid, name=name, how="py-spy", threads=threads)
+        return sum(os.readlink(folder / name).startswith("socket:") for name in os.listdir(folder))
+    except OSError:
+        return 0
 
 
-def of_kernel(pid: int, name: str) -> ProcessStacks:
-    """For other runtimes: only where each thread is in the kernel."""
-    found = ProcessStacks(pid=pid, name=name, how="kernel")
-    for task in sorted((proc.PROC / str(pid) / "task").iterdir(), key=lambda path: int(path.name))[:THREADS]:
+def one_round(tree: dict[int, proc.Stat], subject: Subject) -> Round:
+    """One process after the other: each is stopped for a moment only."""
+    found = Round(at=time.time())
+    for pid in serving(tree):
+        sleeps: dict[int, tuple[str, int | None]] = {}
         try:
-            lines = (task / "stack").read_text().splitlines()
-            comm = (task / "comm").read_text().strip()
-        except PermissionError:
-            return ProcessStacks(pid=pid, name=name, why="the kernel's stacks may be read by root only")
-        except FileNotFoundError:
-            continue  # that thread has ended, or this kernel tells no stacks
-        frames = [Frame(function=line.partition("] ")[2].partition("+")[0]) for line in lines]
-        found.threads.append(ThreadStack(id=int(task.name), name=comm, frames=frames))
-    if not found.threads:
-        found.how, found.why = "", "this kernel tells no stacks"
+            sleeps = _sleeps(pid)
+            taken = of(pid, tree[pid].name, subject)
+        except (FileNotFoundError, ProcessLookupError):
+            taken = ProcessStacks(pid=pid, name=tree[pid].name, why="it ended meanwhile")
+        for thread in taken.threads:
+            thread.wchan, thread.fd = sleeps.get(thread.id, (None, None))
+        found.processes.append(taken)
+    return found
+
+
+def _sleeps(pid: int) -> dict[int, tuple[str, int | None]]:
+    """By thread, where in the kernel it is, and on which descriptor; one is left out where it may not be read.
+
+    Asked before the stacks are taken: a thread that was stopped for them is on its way back to sleep for a moment.
+    """
+    found: dict[int, tuple[str, int | None]] = {}
+    for name in os.listdir(proc.PROC / str(pid) / "task")[: kernel.THREADS]:
+        try:
+            place = (proc.PROC / str(pid) / "task" / name / "wchan").read_text()
+            on = asleep.on(pid, int(name))
+        except (OSError, ValueError):
+            continue
+        found[int(name)] = ("" if place == "0" else place, on[0][1] if len(on) == 1 else None)
     return found
 
 
 def collect(subject: Subject, folder: Path) -> Stacks:
-    """PermissionError when not one could be taken."""
+    """PermissionError when not one could be taken. A process that ends meanwhile leaves the rounds before."""
     tree = proc.tree(subject.pid, subject.started)
-    found = Stacks(at=time.time())
-    for pid, one in list(tree.items())[:PROCESSES]:
+    began = time.monotonic()
+    found = Stacks(at=time.time(), runtime=proc.maybe_runtime(subject.pid) or "")
+    size, more = 0, ""
+    for at in when(subject.seconds):
+        if not subject.wait(began + at - time.monotonic()):
+            break
         try:
-            taken = of_python(pid, one.name) if proc.python(pid) else of_kernel(pid, one.name)
-        except FileNotFoundError:
-            taken = ProcessStacks(pid=pid, name=one.name, why="it ended meanwhile")
-        found.processes.append(taken)
-    missing = [one for one in found.processes if not one.threads]
-    if len(missing) == len(found.processes):
-        raise PermissionError("; ".join(dict.fromkeys(one.why for one in missing)))
-    found.note = "; ".join(f"{one.name} (pid {one.pid}): {one.why}" for one in missing)
-    if len(tree) > PROCESSES:
-        found.note += f"{'; ' if found.note else ''}of {len(tree)} processes the first {PROCESSES}"
-    (folder / "stacks.txt").write_text(text(found))
+            tree = proc.tree(subject.pid, subject.started)
+        except ProcessLookupError:
+            more = f"it ended within {units.duration(time.monotonic() - began)}"
+            break
+        found.rounds.append(one_round(tree, subject))
+        size += len(msgspec.json.encode(found.rounds[-1]))
+        if size + size // len(found.rounds) > ENOUGH:
+            more = f"{len(found.rounds)} rounds: they take {units.size(size)}"
+            break
+        if any(one.threads for one in found.rounds[-1].processes):
+            save(found, folder)
+    found.note = note(found, len(tree), more)
+    if not any(process.threads for one in found.rounds for process in one.processes):
+        raise PermissionError(found.note)
+    save(found, folder)
     return found
+
+
+def note(found: Stacks, processes: int, more: str) -> str:
+    """What is missing."""
+    said = [more] if more else []
+    for process in found.rounds[0].processes if found.rounds else ():
+        if process.why:
+            said.append(f"{process.name} (pid {process.pid}): {process.why}")
+    if processes > PROCESSES:
+        said.append(f"of {processes} processes {PROCESSES}")
+    return "; ".join(said)
+
+
+def save(found: Stacks, folder: Path) -> None:
+    """What there is so far, whole: it stays when this process is killed."""
+    for name, data in (("stacks.txt", text(found).encode()), ("stacks.json", msgspec.json.encode(found))):
+        part = folder / f"{name}.part"
+        part.write_bytes(data)
+        part.replace(folder / name)
 
 
 def text(stacks: Stacks) -> str:
     """For people."""
     lines: list[str] = []
-    for process in stacks.processes:
-        lines.append(f"process {process.pid} ({process.name}), {process.how or process.why}")
-        for thread in process.threads:
-            marks = [word for word, there in (("active", thread.active), ("holds the GIL", thread.gil)) if there]
-            lines.append(f"  thread {thread.id} {thread.name} {', '.join(marks)}".rstrip())
-            for frame in thread.frames:
-                lines.append(f"    {frame.function}" + (f" ({frame.file}:{frame.line})" if frame.file else ""))
+    for number, one in enumerate(stacks.rounds, 1):
+        lines.append(f"round {number} of {len(stacks.rounds)}, {one.at - stacks.rounds[0].at:.1f} s after the first")
+        for process in one.processes:
+            how = ", ".join(part for part in (process.how, process.why) if part)
+            lines.append(f"process {process.pid} ({process.name}), {how}")
+            for thread in process.threads:
+                words = (("active", thread.active), ("holds the GIL", thread.gil), (thread.note, thread.note))
+                marks = [word for word, there in words if there]
+                lines.append(f"  thread {thread.id} {thread.name} {', '.join(marks)}".rstrip())
+                for frame in thread.frames:
+                    lines.append(f"    {frame.function}" + (f" ({frame.file}:{frame.line})" if frame.file else ""))
     return "\n".join(lines) + "\n"
 
 
 COLLECTOR = Collector(
     name="stacks",
     title="Stacks",
-    needs="for Python py-spy and the right to trace (root, or the instance's user where Yama allows it); else root",
-    cost="stops each Python process for some milliseconds",
-    limit=6.0,
+    needs="Python: py-spy; Java: jcmd; Node: its inspector open; native: eu-stack. The right to trace: root, or the "
+    "instance's user where Yama allows it",
+    cost="three times a second apart, in 10 s and more nine times: stops a Python process of up to 4 threads for about "
+    "2 ms, others not at all; Node about 5 ms where its inspector is open",
+    limit=8.0,
     most=8 * units.MIB,
     artifact=Stacks,
     collect=collect,
+    when="through",
+    quick=True,
 )

@@ -34,6 +34,11 @@ export function post(path, body = {}) {
   return call("POST", address(path), body);
 }
 
+/** Take something away for good. Throws ApiError. */
+export function remove(path) {
+  return call("DELETE", address(path));
+}
+
 /** Log in with a token; the cookie does the rest. Throws ApiError. */
 export function login(token) {
   return call("POST", "/login", { token });
@@ -42,6 +47,11 @@ export function login(token) {
 /** End the login of this browser. */
 export function logout() {
   return call("POST", "/logout", {});
+}
+
+/** The address of what a link or a frame asks for itself. */
+export function urlOf(path, query) {
+  return address(path, query);
 }
 
 function address(path, query = {}) {

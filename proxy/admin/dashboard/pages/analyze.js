@@ -1,31 +1,40 @@
-// Analyze: why it is as it is. Open incidents with their causes, apps that are not well, the newest fault of each kind,
-// exceptions out of the logs.
+// Analyze: diagnose now, sessions, and why it is as it is: open incidents with their causes, apps that are not well, the
+// newest fault of each kind, exceptions out of the logs.
 import { html, useState } from "../lib/core.js";
 import { get, pathOf } from "../lib/api.js";
-import { href } from "../lib/route.js";
+import { href, useRoute } from "../lib/route.js";
 import { count } from "../lib/format.js";
 import { Loading, Page, Problem, Table, useData } from "../lib/parts.js";
 import { AskedWhy, When, Where } from "./blocks.js";
+import { Diagnose } from "./diagnose.js";
 import { COLUMNS as EXCEPTIONS } from "./exceptions.js";
 import { subject } from "./incidents.js";
+import { Sessions } from "./sessions.js";
+import { AskWhy } from "./why.js";
 
 const EVERY_MS = 5000;
 const MOST_WHYS = 5; // explanations that are open at once
 const MOST_OVER = 10;
 
 export default function Analyze() {
+  const { query } = useRoute();
+  const status = useData((signal) => get("status", {}, signal), [], EVERY_MS);
+  const apps = status.data?.apps || [];
+  const asked = ["app", "instance", "request"].map((name) => query.get(name) || "").join("/");
   return html`<${Page} title="Analyze">
-    <p class="lead">What is known of causes, from what Triage saw: incidents, faults, and the apps' own exceptions.</p>
-    <${Now} />
+    <p class="lead">A session gathers evidence from an app, looks for what is wrong with it, and says how sure it is.</p>
+    ${status.data && html`<${Diagnose} key=${asked} apps=${apps} />`}
+    <${Sessions} />
+    <section><h2>Why?</h2><${AskWhy} apps=${apps.map((one) => one.id)} /></section>
+    <${Now} status=${status} />
     <${Faults} />
     <${Exceptions} />
   </${Page}>`;
 }
 
 /** Open incidents, apps that are not up without one, and incidents that are over. */
-function Now() {
+function Now({ status }) {
   const incidents = useData((signal) => get("incidents", { since: "24h", limit: 100 }, signal), [], EVERY_MS);
-  const status = useData((signal) => get("status", {}, signal), [], EVERY_MS);
   const known = incidents.data?.items || [];
   const open = known.filter((one) => one.state === "open");
   const over = known.filter((one) => one.state !== "open").slice(0, MOST_OVER);

@@ -56,14 +56,15 @@ function Do({ line }) {
     ${remark && html`<span class="remark">${remark}</span>`}</li>`;
 }
 
-const MARKED = /\b(INC-\d+|op-\d+)\b|`([^`]+)`|\b(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)/;
+const PAGES_OF = { I: "incidents", o: "operations", S: "analyze" };
+const MARKED = /\b(INC-\d+|op-\d+|S-\d+)\b|`([^`]+)`|\b(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z)/;
 
 /** Words of the API with what stands in them: ids as links, names of keys as code, times as they are here. */
 export function Words({ text }) {
   const parts = String(text ?? "").split(MARKED); // words, id, code, time, words, …
   return parts.map((part, at) => {
     if (!part || at % 4 === 0) return part;
-    if (at % 4 === 1) return html`<a href=${href([part[0] === "I" ? "incidents" : "operations", part])}>${part}</a>`;
+    if (at % 4 === 1) return html`<a href=${href([PAGES_OF[part[0]], part])}>${part}</a>`;
     return at % 4 === 2 ? html`<code>${part}</code>` : html`<${When} at=${part} />`;
   });
 }

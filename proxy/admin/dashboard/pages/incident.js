@@ -27,6 +27,7 @@ export default function Incident() {
       <${About} one=${one} />
       <h2>Why</h2>
       <${AskedWhy} path=${`incidents/${pathOf(one.id)}/why`} every=${open ? 10_000 : 0} title=${false} />
+      ${one.app ? html`<p class="links"><a href=${href("analyze", { app: one.app })}>Diagnose ${one.app} now</a></p>` : null}
       <h2>What happened and what was done</h2>
       ${one.steps_dropped ? html`<p class="quiet">${one.steps_dropped} steps between the first and these are not kept.</p>` : null}
       <${Timeline} steps=${one.steps} />

@@ -1,7 +1,7 @@
 // One request: why it ended so, where its time went, each try, and all that is recorded of it.
 import { html } from "../lib/core.js";
 import { get, pathOf } from "../lib/api.js";
-import { useRoute } from "../lib/route.js";
+import { href, useRoute } from "../lib/route.js";
 import { bytes, ms, stamp } from "../lib/format.js";
 import { Loading, Page, Problem, Table, useData } from "../lib/parts.js";
 import { Copy, Facts, When, Where, Why } from "./blocks.js";
@@ -38,8 +38,31 @@ export default function Request() {
     ${why && html`<${Why} why=${why} title=${!one} />`}
     ${one?.attempts?.length ? html`<h2>Tries</h2><${Table} columns=${TRIES} label="Tries" rowKey=${(row) => row.number}
       rows=${one.attempts.map((row, at) => ({ ...row, app: one.app, number: at + 1 }))} />` : null}
+    ${one?.app && html`<p class="links"><a href=${href("analyze", { app: one.app, request: one.id })}>Diagnose
+      ${" "}${one.app} because of it</a></p>`}
+    ${one && html`<${Story} id=${one.id} />`}
     ${one && html`<h2>Recorded</h2><${Recorded} of=${one} />`}
   </${Page}>`;
+}
+
+const STEPS = [
+  { id: "at", title: "After", num: true, cell: (one) => ms(one.at_ms) },
+  { id: "phase", title: "What", cell: (one) => one.phase },
+  { id: "note", title: "", wide: true, cell: (one) => one.note },
+];
+
+/** Its whole story, where `keep.whole` asked for one. */
+function Story({ id }) {
+  const { data } = useData((signal) => get(`requests/${pathOf(id)}`, {}, signal), [id]);
+  const story = data?.story;
+  if (!story) return null;
+  return html`<h2>Whole story</h2>
+    <${Table} columns=${STEPS} label="What happened when" rowKey=${(row) => row.key}
+      rows=${story.phases.map((row, key) => ({ ...row, key }))} />
+    ${["request", "response"].map((name) => story[name] && html`<details key=${name}><summary>Head of the ${name}</summary>
+      <pre>${[story[name].line, ...story[name].fields.map(([field, value]) => `${field}: ${value}`)].join("\n")}</pre>
+    </details>`)}
+    ${story.cut && html`<p>It was larger: the rest of it is not kept.</p>`}`;
 }
 
 /** The phases of a request as one bar, each as wide as its share of the time. */

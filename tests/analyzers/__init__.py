@@ -1,0 +1,1 @@
+"""Tests of the analyzers: artifacts made as values go in, findings come out."""
