@@ -64,13 +64,18 @@ class _Rule:
         self.headers = rule.headers
 
     def wants(self, path: bytes, status: int, fault: str, total: float) -> bool:
+        """`path` with its query."""
         if self.fault and fault != self.fault:
             return False
         if self.slower and total < self.slower:
             return False
-        if self.codes and not any(first <= status <= last for first, last in self.codes):
-            return False
-        return self.path is None or self.path.matches(path)
+        if self.codes:
+            for first, last in self.codes:
+                if first <= status <= last:
+                    break
+            else:
+                return False
+        return self.path is None or self.path.matches(path.partition(b"?")[0])
 
 
 class Wanted:
@@ -84,7 +89,7 @@ class Wanted:
 
     def ended(self, exchange: Exchange, record: Record, total: float) -> bool:
         """Whether its story is told: then its record is kept too."""
-        path = exchange.target.partition(b"?")[0]
+        path = exchange.target
         for rule in self._rules:
             if rule.wants(path, record.status, record.fault, total):
                 if not self._stories.has_room(exchange.ended_at):

@@ -235,7 +235,8 @@ def test_term_ends_gathering_and_what_there_is_is_analyzed(tmp_path: Path, targe
     assert time.monotonic() - began < 20
     found = outcome(tmp_path)
     assert found.state == "cancelled" and found.ended
-    assert [step(found, name).state for name in chosen] == ["done"] * 4, found
+    assert [step(found, name).state for name in chosen if name != "profile"] == ["done"] * 3, found
+    assert step(found, "profile").state in ("done", "not there"), "it may have had no time for a sample"
     assert 1 <= len(artifact(tmp_path, Stacks).rounds) <= 3
     assert step(found, "analyze").state == "done", log(tmp_path)
     assert msgspec.json.decode((tmp_path / "findings.json").read_bytes(), type=Analysis).verdict == found.verdict

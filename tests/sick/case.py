@@ -79,7 +79,7 @@ class Case:
     needs: tuple[str, ...] = ()  # root node gunicorn cgroup
     starts: bool = True  # it gets ready
     prepare: Callable[[Scene], None] | None = None  # before the gateway is started
-    quick: bool = False  # one of the few that every test run has
+    quick: bool = False  # one of its kind, for --quick
 
 
 def table(

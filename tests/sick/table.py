@@ -15,7 +15,7 @@ def _cell(verdict: Verdict | None) -> str:
     return f"**{verdict.verdict}**" + (f" {said}" if said else "")
 
 
-def rows(played: Sequence[Played], seconds: float) -> str:
+def rows(played: Sequence[Played]) -> str:
     lines = [
         "| case | what was wrong | top finding of the session | `why` of one request | after gathering |",
         "|---|---|---|---|---|",
