@@ -49,6 +49,9 @@ metrics = true
 timeouts = {{ first_byte = "{first_byte:g}s" }}
 retries = {{ on = ["head-timeout"] }}
 
+[apps.web.diagnose]
+on = []
+
 [apps.web.process]
 command = "{python} -m loadtests.chaos_app --port {{port}} --book {book} --mode {mode}"
 cwd = "{repository}"

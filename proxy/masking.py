@@ -1,13 +1,13 @@
 """The one place that says what a secret looks like: whatever Triage shows or saves of others goes through here.
 
-A value is masked for its name (`DB_PASSWORD`), a password within a URL for its place, and in a line of text what
-follows a word such as `password=` or `Bearer`. A secret that looks like nothing of that kind is not found.
+A value is masked for its name (`DB_PASSWORD`), a password within a URL for its place, and in any text what follows a
+word such as `password=`, `Bearer` or `Cookie:`. A secret that looks like nothing of that kind is not found.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 MASK: Final = "***"
@@ -16,8 +16,8 @@ _SECRET: Final = re.compile(
     r"PASS|PWD|TOKEN|SECRET|KEY|DSN|CREDENTIAL|AUTH|PRIVATE|COOKIE|SIGNATURE|SALT|CERT", re.IGNORECASE
 )
 _IN_URL: Final = re.compile(
-    r"([A-Za-z][A-Za-z0-9+.-]{0,30}://)([^\s/?#@:]{0,250}):([^\s/?#]{0,2000})@"
-    r"|([A-Za-z][A-Za-z0-9+.-]{0,30}://)[^\s/?#@:]{16,2000}@"
+    r"([A-Za-z][A-Za-z0-9+.-]{0,30}://)([^\s/?#@:]{0,250}):([^\s/?#]{0,2000})(?=@)"
+    r"|([A-Za-z][A-Za-z0-9+.-]{0,30}://)[^\s/?#@:]{16,2000}(?=@)"
 )
 _OPTION: Final = re.compile(r"(--?[A-Za-z0-9_-]+|[A-Za-z0-9_]+)=(.*)", re.DOTALL)
 _IN_TEXT: Final = re.compile(
@@ -26,16 +26,18 @@ _IN_TEXT: Final = re.compile(
     r"[\"']?\s{0,4}[:=]\s{0,4}[\"']?)[^\s\"',;&)}\]]{3,}",
     re.IGNORECASE,
 )
-"""Repetitions have bounds: a line made to be slow to read must not be."""
+_IN_FIELD: Final = re.compile(
+    r"((?<![A-Za-z0-9])authorization[\"']?\s{0,4}[:=]\s{0,4}[\"']?(?:[a-z][a-z0-9-]{0,20}\s{1,4})?)[^\s\"'\\<,;]{8,}"
+    r"|((?<![A-Za-z0-9])(?:set-)?cookie[\"']?\s{0,4}[:=]\s{0,4}[\"'])(?=[^\s=;,\"'\\<]{1,200}=)[^\"'\\<\r\n]{3,}"
+    r"|((?<![A-Za-z0-9])(?:set-)?cookie[\"']?\s{0,4}[:=]\s{0,4})(?=[^\s=;,\"'\\<]{1,200}=)[^\\<\r\n]{3,}",
+    re.IGNORECASE,
+)
+"""Repetitions have bounds, or end the match: a line made to be slow to read must not be."""
 
 
 def masked(name: str, value: str) -> str:
-    """The value of a variable, unless its name looks secret; a password within a URL is masked alone."""
-    if value and _SECRET.search(name):
-        return MASK
-    return _IN_URL.sub(
-        lambda match: f"{match[1]}{match[2]}:{MASK}@" if match[1] else f"{match[4]}{MASK}@", value
-    )
+    """The value of a variable: all of it where its name looks secret, else what looks so in it."""
+    return MASK if value and _SECRET.search(name) else text(value)
 
 
 def arguments(given: Iterable[str]) -> list[str]:
@@ -55,5 +57,20 @@ def arguments(given: Iterable[str]) -> list[str]:
 
 
 def text(line: str) -> str:
-    """A line that an app printed."""
-    return _IN_TEXT.sub(lambda match: f"{match[1] or match[2]}{MASK}", masked("", line))
+    """A line that an app printed, or any other text."""
+    return _hidden(line, lambda match, kept: f"{kept}{MASK}")
+
+
+def raw(data: bytes) -> bytes:
+    """A message's bytes, as many as before: an offset in them stays true."""
+    line = _hidden(data.decode("latin-1"), lambda match, kept: kept + "*" * (len(match[0]) - len(kept)))
+    return line.encode("latin-1")
+
+
+def _hidden(line: str, put: Callable[[re.Match[str], str], str]) -> str:
+    """With `put` of a match and what stands in it before the secret, for each match."""
+    line = _IN_URL.sub(lambda match: put(match, f"{match[1]}{match[2]}:" if match[1] else match[4]), line)
+    lower = line.lower()
+    if "cookie" in lower or "authorization" in lower:  # trying these at each place would double the time of a line
+        line = _IN_FIELD.sub(lambda match: put(match, match[1] or match[2] or match[3]), line)
+    return _IN_TEXT.sub(lambda match: put(match, match[1] or match[2]), line)

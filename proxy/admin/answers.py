@@ -91,11 +91,21 @@ async def why_request(
     """The whole answer, as JSON."""
     if isinstance(found, NotKept):
         return explain(await facts.of_unkept(gateway, look, found.id, found.parts)).json()
-    gathered = await facts.of_request(gateway, look, found)
-    if found.fault in FAULTS or found.total_us / 1e6 >= gateway.config.gateway.slow:
-        _join(gathered, await findings.of_request(found), findings.running(found.app))
+    bad = found.fault in FAULTS or found.total_us / 1e6 >= gateway.config.gateway.slow
+    gathered, story, told = await asyncio.gather(
+        facts.of_request(gateway, look, found, findings.hanging),
+        kept.story(gateway, found.id),
+        findings.of_request(found) if bad else _none(),
+    )
+    gathered.story = story is not None
+    if bad:
+        _join(gathered, told, findings.running(found.app))
     answer = await asyncio.to_thread(lambda: explain(gathered).json())
     return {**answer, "request": views.record(found)}
+
+
+async def _none() -> None:
+    """Of a request that was served as asked, and soon."""
 
 
 def _join(gathered: Facts, told: Told | None, running: str) -> None:
@@ -105,8 +115,10 @@ def _join(gathered: Facts, told: Told | None, running: str) -> None:
 
 
 async def why_app(gateway: Gateway, look: views.Look, state: AppState, findings: Findings) -> dict[str, Any]:
-    gathered = await facts.of_app(gateway, look, state)
-    _join(gathered, await findings.of_app(state), findings.running(state.name))
+    gathered, told = await asyncio.gather(
+        facts.of_app(gateway, look, state, findings.hanging), findings.of_app(state)
+    )
+    _join(gathered, told, findings.running(state.name))
     incident = gateway.incidents.open.get(Subject("app", state.name))
     found = await asyncio.to_thread(explain, gathered)
     if incident is not None:

@@ -11,10 +11,10 @@ import contextlib
 import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
 from aiohttp import web
 
 import proxy
@@ -24,6 +24,8 @@ from proxy.admin.common import look, whole_app
 from proxy.admin.errors import ApiProblem, dumps
 from proxy.admin.keys import BUNDLING, GATEWAY
 from proxy.admin.overview import machine
+from proxy.control.sessions.pieces import CHUNK as PIECE
+from proxy.control.sessions.pieces import REST
 from proxy.control.sessions.session import Session
 from proxy.control.store import NotReadable
 
@@ -54,12 +56,11 @@ async def bundle(request: web.Request) -> web.StreamResponse:
             429, "bundling", "Another bundle is being made", hint="Ask again in a moment.", headers={"Retry-After": "5"}
         )
     async with lock:
-        plan = dumps(
-            {
-                "folder": str(gateway.sessions.folder(one)), "name": f"triage-{one.id}", "memory": memory,
-                "documents": await _documents(gateway, one), "logs": _logs(gateway, one),
-            }
-        )  # fmt: skip
+        rest = {
+            "folder": str(gateway.sessions.folder(one)), "name": f"triage-{one.id}", "memory": memory,
+            "logs": _logs(gateway, one),
+        }  # fmt: skip
+        plan = await asyncio.to_thread(_planned, rest, await _documents(gateway, one))
         async with asyncio.timeout(WITHIN):
             return await _stream(request, plan, f"triage-{one.id}.zip")
 
@@ -123,15 +124,33 @@ async def _documents(gateway: Gateway, one: Session) -> dict[str, Any]:
     since = one.began - DAY
     with contextlib.suppress(NotReadable):
         events = await gateway.store.events(since=since, limit=EVENTS)
-        found["events.json"] = [views.event(event) for event in events]
-    await asyncio.sleep(0)
+        found["events.json"] = await asyncio.to_thread(lambda: [views.event(event) for event in events])
     with contextlib.suppress(NotReadable):
         listed = await gateway.incidents.list(since=since, limit=INCIDENTS)
         found["incidents.json"] = [await incidents.whole(gateway, incident) for incident in listed]
     with contextlib.suppress(NotReadable):
         ended = await gateway.store.operations(since=since, limit=OPERATIONS)
         found["operations.json"] = [mending.operation(each) for each in ended]
-    return {name: orjson.loads(dumps(value)) if not isinstance(value, str) else value for name, value in found.items()}
+    return found
+
+
+def _planned(rest: dict[str, Any], documents: dict[str, Any]) -> bytes:
+    """The plan as JSON, piece by piece: all at once would hold control's loop for tens of milliseconds."""
+    made = [dumps(name) + b":" + b"".join(_pieces(value)) for name, value in documents.items()]
+    return dumps(rest).rstrip()[:-1] + b',"documents":{' + b",".join(made) + b"}}"
+
+
+def _pieces(value: Any) -> Iterator[bytes]:
+    if not isinstance(value, list) or len(value) <= PIECE:
+        yield dumps(value)
+        time.sleep(REST)
+        return
+    mark = b"["
+    for at in range(0, len(value), PIECE):
+        yield mark + dumps(value[at : at + PIECE]).strip()[1:-1]
+        mark = b","
+        time.sleep(REST)
+    yield b"]"
 
 
 def _logs(gateway: Gateway, one: Session) -> dict[str, str]:

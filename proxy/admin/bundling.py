@@ -88,9 +88,9 @@ class Writer:
 def masked(value: Any, name: str = "") -> Any:
     """JSON with each text in it masked, by its name and as text."""
     if isinstance(value, str):
-        return masking.MASK if masking.masked(name, value) == masking.MASK else masking.text(masking.masked("", value))
+        return masking.masked(name, value)
     if isinstance(value, dict):
-        return {key: masked(one, _own(str(key))) for key, one in value.items()}
+        return {masking.text(key): masked(one, _own(key)) for key, one in value.items()}
     if isinstance(value, list):
         return [masked(one, name) for one in value]
     return value

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from proxy.admin import kept, verdict, views
+from proxy.admin.hanging import Hanging
 from proxy.control.by_hand import EJECTED
 from proxy.control.counters import ALL
 from proxy.control.records import IdParts
-from proxy.control.stacks import NoStacks
 from proxy.control.state import Admission, AppState, Exit, InstanceState, Lifecycle, Usage
 from proxy.control.store import NotReadable
 from proxy.control.store.points import STEPS
@@ -45,7 +45,7 @@ STILL: Final = 60.0
 """A stack taken now says something about a request only if such faults still happen: within so many seconds."""
 
 
-async def of_request(gateway: Gateway, look: views.Look, record: Record) -> Facts:
+async def of_request(gateway: Gateway, look: views.Look, record: Record, hanging: Hanging) -> Facts:
     """About a kept request. Takes a stack, if its instance hangs now."""
     app = gateway.apps.get(record.app)
     found = Facts(look.now, record=record, id=record.id, lag=record.lag_us / 1e6)
@@ -72,12 +72,12 @@ async def of_request(gateway: Gateway, look: views.Look, record: Record) -> Fact
             folders = [gateway.sessions.folder(one) for one in gateway.sessions.list(record.app)]
             found.stacks, found.stacks_at = await asyncio.to_thread(_saved_stacks, folders, record.instance)
         elif look.now - max(found.counts.last, end) <= STILL:
-            found.stacks = await _stacks(gateway, look, app, state)
+            found.stacks = await _stacks(hanging, look, app, state)
     found.events = await _around(gateway, record.app, end - 1.0, end + 120.0)
     return found
 
 
-async def of_app(gateway: Gateway, look: views.Look, app: AppState) -> Facts:
+async def of_app(gateway: Gateway, look: views.Look, app: AppState, hanging: Hanging) -> Facts:
     """About an app as it is now."""
     found = Facts(look.now, app=_app(look, app))
     found.events = _events(gateway, app.name, look.now - 3600.0, look.now, newest=True)
@@ -85,7 +85,7 @@ async def of_app(gateway: Gateway, look: views.Look, app: AppState) -> Facts:
     if shown is not None and (
         any(name in HANGS for name in shown.faults) or (shown.slots and shown.in_flight >= 0.9 * shown.slots)
     ):
-        found.stacks = await _stacks(gateway, look, app, None)
+        found.stacks = await _stacks(hanging, look, app, None)
     return found
 
 
@@ -314,20 +314,15 @@ def _saved_stacks(folders: Iterable[Path], instance: str) -> tuple[str, float]:
     return "", 0.0
 
 
-async def _stacks(gateway: Gateway, look: views.Look, app: AppState, state: InstanceState | None) -> str:
-    """Of this instance, or of the one with the most requests in flight; "" where none can be had."""
+async def _stacks(hanging: Hanging, look: views.Look, app: AppState, state: InstanceState | None) -> str:
+    """Of this instance, or of the one with the most requests in flight; "" where none can be had in time."""
     if state is None or not state.pid:
         running = [one for one in app.instances.values() if one.pid]
         state = max(running, key=lambda one: look.in_flight(one.row), default=None)
     if state is None or not state.pid:
         return ""
     pids = state.usage.pids if state.usage is not None and state.usage.pids else (state.pid,)
-    for pid in (state.pid, *[one for one in pids if one != state.pid][:2]):
-        try:
-            return await gateway.stacks(pid)
-        except (NoStacks, OSError):
-            continue
-    return ""
+    return await hanging.stacks((state.pid, *[one for one in pids if one != state.pid][:2]))
 
 
 async def _around(gateway: Gateway, app: str, since: float, until: float) -> tuple[Happened, ...]:

@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
+from proxy.admin.hanging import Hanging
 from proxy.control.incidents.incident import Incident
 from proxy.control.sessions.known import gather
+from proxy.control.sessions.seconds import REST
 from proxy.control.sessions.session import Session
 from proxy.control.state import AppState
-from proxy.diagnostics.analyze import FINDINGS, Gathered, run
+from proxy.diagnostics.analyze import Gathered, run
 from proxy.diagnostics.analyzers import ANALYZERS
 from proxy.diagnostics.analyzers.contract import SURE, Analysis, Finding
 from proxy.diagnostics.verdict import for_request, order, roots
 from proxy.link.messages import Record
-from proxy.link.session import Known
+from proxy.link.session import FINDINGS, Known
 
 if TYPE_CHECKING:
     from proxy.control.gateway import Gateway
@@ -33,13 +35,17 @@ BEFORE: Final = 900.0
 """Seconds before a session that its evidence reaches back: rings and flight recorder."""
 AFTER: Final = 300.0
 """Seconds after it for which its findings still account for what fails alike."""
+LASTS: Final = 30.0
+"""Seconds after its last sign for which something is still wrong with an app."""
 NEAR: Final = 4
 """Sessions that are looked at for one answer, the nearest first."""
 READ: Final = 32
 """Sessions whose findings are kept in memory."""
+DISK: Final = 2.0
+"""Seconds for reading them."""
 FRESH: Final = 5.0
 WITHIN: Final = 0.6
-"""Seconds that drawing them now may take: an answer is there within one."""
+"""Seconds that drawing them now may take: an answer is there within one, with the stacks that are taken meanwhile."""
 
 
 class Told(NamedTuple):
@@ -56,6 +62,7 @@ class Findings:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._read: OrderedDict[Path, tuple[int, list[Finding]]] = OrderedDict()
+        self.hanging = Hanging(gateway.stacks)
         self._drawn: dict[str, tuple[float, asyncio.Future[list[Finding]]]] = {}
 
     def __repr__(self) -> str:
@@ -81,7 +88,8 @@ class Findings:
         now = time.time()
         for session, findings in await self._near(state.name, now):
             ended = session.ended or now
-            if now - ended <= AFTER and (first := _first(findings)) is not None:
+            lasting = [each for each in findings if now <= (_stretched(each, ended).until or now) + LASTS]
+            if now - ended <= AFTER and (first := _first(lasting)) is not None:
                 return Told(first, session.id, session.began)
         first = _first(await self._now(state))
         return Told(first, "", now) if first is not None else None
@@ -108,7 +116,12 @@ class Findings:
         ]
         fitting.sort(key=lambda one: (max(0.0, one.began - at), abs(one.began - at)))
         folders = [(one, self._gateway.sessions.folder(one)) for one in fitting[:NEAR]]
-        return await asyncio.to_thread(lambda: [(one, self._findings(folder)) for one, folder in folders])
+        try:
+            return await self._gateway.sessions.in_thread(
+                lambda: [(one, self._findings(folder)) for one, folder in folders], DISK
+            )
+        except TimeoutError:
+            return []
 
     def _findings(self, folder: Path) -> list[Finding]:
         """In a thread."""
@@ -147,7 +160,7 @@ def drawn(known: Known) -> list[Finding]:
     found: list[Finding] = []
     for analyzer in ANALYZERS:
         found += run(analyzer, gathered)[1]
-        time.sleep(0)
+        time.sleep(REST)
     return order(found)
 
 

@@ -10,7 +10,7 @@ import time
 
 from aiohttp import web
 
-from proxy.admin import answers, kept, mending, query, stories, views
+from proxy.admin import answers, kept, mending, query, views
 from proxy.admin.common import all_instances, answer, items, look, not_readable, the_app, the_instance, whole_app
 from proxy.admin.errors import ApiProblem
 from proxy.admin.keys import FINDINGS, GATEWAY
@@ -78,7 +78,7 @@ async def requests(request: web.Request) -> web.Response:
 async def request(request: web.Request) -> web.Response:
     found = await answers.one(request.app[GATEWAY], request.match_info["id"])
     if isinstance(found, Record):
-        told = await stories.maybe_story(request.app[GATEWAY], found.id)
+        told = await kept.story(request.app[GATEWAY], found.id)
         return answer({**views.record(found), "story": told})
     raise ApiProblem(
         404, "not-kept", f"Request {found.id} was not kept in full",

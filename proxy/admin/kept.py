@@ -7,7 +7,7 @@ control began. Where the store cannot be read, memory alone answers; if it has n
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from proxy.control.records import Filter, nearest
 from proxy.control.store import NotReadable
@@ -82,3 +82,11 @@ async def near(gateway: Gateway, at: float, worker: int) -> Record | None:
     if here is not None:
         older = [here, *(record for record in older if record.id != here.id)]
     return nearest(older, at, worker)
+
+
+async def story(gateway: Gateway, id: str) -> dict[str, Any] | None:
+    """Of a request, by its whole id; None: none is kept, or it can't be read now."""
+    try:
+        return await gateway.store.story_of(id)
+    except NotReadable:
+        return None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from aiohttp import web
 
 from proxy.admin import answers
@@ -11,17 +9,6 @@ from proxy.admin.common import answer, not_readable
 from proxy.admin.errors import ApiProblem
 from proxy.admin.keys import GATEWAY
 from proxy.control.store import NotReadable
-
-if TYPE_CHECKING:
-    from proxy.control.gateway import Gateway
-
-
-async def maybe_story(gateway: Gateway, id: str) -> dict[str, Any] | None:
-    """Of a request, by its whole id; None: none is kept, or it can't be read now."""
-    try:
-        return await gateway.store.story_of(id)
-    except NotReadable:
-        return None
 
 
 async def story(request: web.Request) -> web.Response:

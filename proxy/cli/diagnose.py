@@ -128,8 +128,8 @@ def told(gateway: Gateway, id: str) -> dict[str, Any]:
     state, session = "", {}
     for session in looks(gateway, id):
         if not state:
-            target = f"{session['app']}/{session['instance']}" if session["instance"] else session["app"]
-            click.echo(show.clean(f"{session['id']} of {target}: {', '.join(session['targets']) or 'no instance'}"))
+            names = ", ".join(session["targets"]) or "no instance"
+            click.echo(show.clean(f"{session['id']} of {about(session)}: {names}"))
         if session["state"] != state and session["state"] not in OVER:
             state = session["state"]
             click.echo(state + (f" for {units.duration(session['seconds'])}" if state == "collecting" else ""))
@@ -140,6 +140,11 @@ def told(gateway: Gateway, id: str) -> dict[str, Any]:
                 click.echo(show.clean(f"  {line(step)}"))
         sys.stdout.flush()
     return session
+
+
+def about(session: dict[str, Any]) -> str:
+    """The app, or the one instance of it."""
+    return f"{session['app']}/{session['instance']}" if session["instance"] else str(session["app"])
 
 
 def named(step: dict[str, Any]) -> str:
@@ -162,8 +167,7 @@ def watched(gateway: Gateway, id: str) -> dict[str, Any]:
     console = Console(width=min(show.width(), show.WIDEST), highlight=False)
     with Live(console=console, refresh_per_second=4, transient=True) as live:
         for session in looks(gateway, id):
-            target = f"{session['app']}/{session['instance']}" if session["instance"] else session["app"]
-            head = Text(show.clean(f"{session['id']} of {target}: {session['state']}"), style="bold")
+            head = Text(show.clean(f"{session['id']} of {about(session)}: {session['state']}"), style="bold")
             filled = round(session["progress"] * BAR)
             bar = Text("━" * filled, style="cyan").append("━" * (BAR - filled), style="dim")
             columns = (show.Column("step"), show.Column("of"), show.Column("state"), show.Column("took", right=True),

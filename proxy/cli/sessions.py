@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from typing import Any, Final
 
 import click
@@ -11,7 +12,7 @@ import click
 from proxy import units
 from proxy.cli import show
 from proxy.cli.client import Gateway, segment
-from proxy.cli.diagnose import finish, found, print_end
+from proxy.cli.diagnose import about, finish, found, print_end
 from proxy.cli.group import fail, gateway_options, print_json, reach
 from proxy.cli.show import Column
 
@@ -85,7 +86,7 @@ def row(one: dict[str, Any]) -> list[str]:
     if trigger["operation"]:
         by = f"{trigger['operation']}, {trigger['by']}"
     return [
-        one["id"], one["state"], f"{one['app']}/{one['instance']}" if one["instance"] else one["app"],
+        one["id"], one["state"], about(one),
         show.clock(one["began"], with_offset=False), units.duration(one["took_s"]), by, one["certainty"],
         units.size(one["size"]) if one["size"] else "", one["verdict"] or one["why"] or trigger["reason"],
     ]  # fmt: skip
@@ -127,14 +128,15 @@ def save(gateway: Gateway, path: str, file: str, query: dict[str, str], as_json:
     """Bytes that were written; whole, or not at all. "-" is standard output."""
     if file == "-":
         return gateway.download(path, sys.stdout.buffer, **query)
-    part = f"{file}.part"
+    part = ""
     try:
-        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as opened:
+        number, part = tempfile.mkstemp(prefix=f"{os.path.basename(file)}.", dir=os.path.dirname(file) or ".")
+        with open(number, "wb") as opened:  # its owner's alone: a bundle may hold secrets
             size = gateway.download(path, opened, **query)
         os.replace(part, file)
         return size
     except OSError as error:
-        fail(f"{error.filename or file}: {error.strerror or error}", as_json=as_json)
+        fail(f"{file}: {error.strerror or error}", as_json=as_json)
     finally:
-        if os.path.exists(part):
+        if part and os.path.exists(part):
             os.unlink(part)

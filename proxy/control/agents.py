@@ -43,6 +43,9 @@ PIDS: Final = 4096
 """Processes that are remembered."""
 SURE: Final = 5.0
 """Seconds for which a process is taken to be what it was."""
+LOOK_AGAIN: Final = 60.0
+AT_ONCE: Final = 50
+"""Processes that are looked at in one tick, LOOK_AGAIN seconds after the last time: 20 µs each."""
 LATE: Final = 10.0
 """Seconds after its end in which what it sent last is believed."""
 SILENT: Final = 20.0
@@ -186,9 +189,15 @@ class Agents:
         there = {name for app in self._apps.values() for name in app.instances}
         for name in [name for name in self._told if name not in there]:
             del self._told[name]
+        looked = 0
         for pid, one in list(self._pids.items()):
-            if now - one.checked > 60.0 and _started(pid) != one.started:
+            if now - one.checked <= LOOK_AGAIN:
+                continue
+            if _started(pid) != one.started:
                 self._forget(pid, one)
+            one.checked, looked = now, looked + 1
+            if looked == AT_ONCE:
+                break
         if now - self._opened < 2 * SILENT:
             return  # those of a control before say it again within half a minute
         for app in self._apps.values():

@@ -20,8 +20,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import msgspec
+
 import proxy
-from proxy import faults, units
+from proxy import faults, masking, units
 from proxy.config import Config, ConfigProblems, Process, diff, worker_count
 from proxy.control import cgroups, ledger, reload, routing, sampling
 from proxy.control.agents import Agents
@@ -622,7 +624,7 @@ class Gateway:
             case link.BadResponse():
                 pool = self.pools.get(message.app)
                 if pool is not None:
-                    pool.app.bad_response = message
+                    pool.app.bad_response = msgspec.structs.replace(message, data=masking.raw(message.data))
             case link.Found():
                 self._found(message)
             case link.Ready() | link.Ack() | link.Drained():

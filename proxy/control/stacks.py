@@ -1,4 +1,7 @@
-"""Stacks of a Python process, by py-spy in a process of its own: it reads the other's memory and stops it shortly."""
+"""Stacks of a Python process, by py-spy in a process of its own: it reads the other's memory.
+
+It stops the process for that only where py_spy.ways says so, as the collector of stacks does.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from proxy import py_spy
+from proxy.control.sampling import read_stat
 
 LIMIT: Final = 10.0
 KEPT: Final = 20
@@ -19,23 +23,38 @@ class NoStacks(Exception):
 
 
 async def stacks(pid: int, limit: float = LIMIT) -> str:
-    """py-spy's text: every thread, innermost call first. Raises NoStacks."""
+    """py-spy's text: every thread, innermost call first. `limit`: seconds, of all tries. Raises NoStacks, OSError."""
     program = py_spy.program()
     if program is None:
-        raise NoStacks("py-spy is not installed")
-    process = await asyncio.create_subprocess_exec(
-        program, "dump", "--pid", str(pid), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
-    )
+        raise NoStacks(py_spy.MISSING)
+    stat = read_stat(pid)
+    why = ""
     try:
         async with asyncio.timeout(limit):
-            out, errors = await process.communicate()
+            for stop in py_spy.ways(stat.threads if stat is not None else 1):
+                code, out, errors = await _run(py_spy.dump(program, pid, stop=stop))
+                if code == 0:
+                    return out
+                why = py_spy.reason(errors, code)
+                if not py_spy.passing(why):
+                    break
     except TimeoutError:
-        process.kill()
-        await process.wait()
         raise NoStacks(f"py-spy gave no answer within {limit:g} s") from None
-    if process.returncode != 0:
-        raise NoStacks(f"py-spy: {py_spy.reason(errors.decode('utf-8', 'replace'), process.returncode or 0)}")
-    return out.decode("utf-8", "replace")
+    raise NoStacks(f"py-spy: {why}")
+
+
+async def _run(command: list[str]) -> tuple[int, str, str]:
+    """Its code, output and errors. It ends with who waits for it."""
+    process = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        out, errors = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode or 0, out.decode("utf-8", "replace"), errors.decode("utf-8", "replace")
 
 
 async def save_stacks(pid: int, name: str, data_dir: Path) -> Path | None:

@@ -6,7 +6,6 @@ inconclusive; an analyzer that raises is "failed", and the others go on.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,15 +13,13 @@ from typing import Final, Literal, TypeVar
 
 import msgspec
 
-from proxy.diagnostics import artifacts
+from proxy.diagnostics import artifacts, forks
 from proxy.diagnostics.analyzers import ANALYZERS
 from proxy.diagnostics.analyzers.contract import GRAVE, SURE, Analysis, Analyzer, Check, Finding, Inconclusive, Seen
 from proxy.diagnostics.artifacts import Artifact, Known
 from proxy.diagnostics.verdict import order, verdict
-from proxy.link.session import INPUT, OUTCOME, Input, Outcome
+from proxy.link.session import FINDINGS, INPUT, KNOWN, OUTCOME, Input, Outcome
 
-FINDINGS: Final = "findings.json"
-KNOWN: Final = "known.json"
 WHOLE: Final[dict[str, type[Artifact]]] = {
     "host_report": artifacts.HostReport,
     "host_events": artifacts.HostEvents,
@@ -139,7 +136,7 @@ def analyze(
     findings = order(findings)
     sentence, top = verdict(findings, found.known)
     analysis = Analysis(at=time.time(), findings=findings, checks=checks, verdict=sentence, top=top)
-    write(folder / FINDINGS, analysis)
+    forks.write(folder / FINDINGS, msgspec.json.format(msgspec.json.encode(analysis), indent=1))
     return analysis
 
 
@@ -206,13 +203,3 @@ def _missing(kinds: Iterable[type[Artifact]], found: Gathered) -> str:
 def _because(*files: str, found: Gathered) -> str:
     why = [found.damaged[file] for file in files if file in found.damaged]
     return f" (damaged: {why[0]})" if why else ""
-
-
-def write(path: Path, value: object) -> None:
-    """Whole or not at all."""
-    beside = path.with_name(path.name + ".part")
-    with beside.open("wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(value), indent=1))
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)

@@ -162,5 +162,6 @@ class Facts:
     finding: Finding | None = None  # what an analyzer concluded that accounts for it
     session: str = ""  # the session whose finding that is; "": drawn from what control knows
     session_at: float = 0.0  # when that session began
+    story: bool = False  # its whole story is kept
     running: str = ""  # a session of the app that is under way
     descriptors: tuple[int, int] | None = None

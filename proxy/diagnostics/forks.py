@@ -69,7 +69,7 @@ class Fork:
             return Came(*json.loads(told))
         code = os.waitstatus_to_exitcode(status)
         if code < 0:
-            return Came("failed", f"it ended by signal {signal.Signals(-code).name}")
+            return Came("failed", f"it ended by signal {_signal(-code)}")
         return Came("failed", f"it ended with code {code}")
 
     def kill(self) -> Came:
@@ -90,24 +90,44 @@ class Fork:
         os.close(self.pidfd)
 
 
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most of the real-time ones have no name
+        return str(number)
+
+
 def begin(work: Callable[[], str], until: float, most: int, *, memory: int = 0) -> Fork:
     """`work` returns a note. `most`: bytes of each file that it writes; `memory`: of its address space, 0: no limit.
 
-    It begins with TERM blocked, so that none is lost before `work` is ready for it.
+    It begins with TERM blocked, so that none is lost before `work` is ready for it. Raises OSError where there are no
+    processes or descriptors left for it: nothing of it stays then.
     """
     read_end, write_end = os.pipe()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
-    pid = os.fork()
-    if pid == 0:
+    try:
+        pid = os.fork()
+        if pid == 0:
+            os.close(read_end)
+            _run(work, most, memory, write_end)
+    except OSError:
         os.close(read_end)
-        _run(work, most, memory, write_end)
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        raise
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        os.close(write_end)
     try:
         os.setpgid(pid, pid)  # both sides do it: whoever comes first
     except OSError:
         pass
-    os.close(write_end)
-    return Fork(pid, os.pidfd_open(pid), read_end, time.monotonic(), until)
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        os.close(read_end)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
+    return Fork(pid, pidfd, read_end, time.monotonic(), until)
 
 
 def _run(work: Callable[[], str], most: int, memory: int, pipe: int) -> NoReturn:

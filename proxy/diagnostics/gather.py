@@ -8,6 +8,7 @@ Always true:
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import time
@@ -21,9 +22,10 @@ import msgspec
 
 from proxy import units
 from proxy.diagnostics import forks, proc
+from proxy.diagnostics.artifacts import Artifact
 from proxy.diagnostics.collectors import Collector
 from proxy.diagnostics.forks import Came, Fork
-from proxy.diagnostics.subject import NotForThis, Subject, plain
+from proxy.diagnostics.subject import NotForThis, NotThere, Subject, plain
 from proxy.link.session import Input, Instance, Step
 
 AT_ONCE: Final = 4
@@ -32,6 +34,8 @@ LAST: Final = 1.5
 """Seconds of the budget that are kept for collectors that run once gathering is over."""
 GRACE: Final = 2.0
 """Seconds that a collector has to write what it has, when it is told to end."""
+GONE: Final = frozenset({errno.ENOENT, errno.ESRCH, errno.EINVAL, errno.EACCES, errno.EPERM, errno.EIO})
+"""What reading about a process that has just ended may come to."""
 RESERVE: Final = 4 * units.MIB
 """Bytes of the session's room that are kept for analysis and report; a quarter where it has little."""
 
@@ -223,9 +227,20 @@ def _collect(job: Job) -> str:
     """In the collector's process."""
     job.subject.ends_on_term()
     _check_runtime(job.collector, job.subject)
-    artifact = job.collector.collect(job.subject, job.place)
+    artifact = _looked(job)
     forks.write(job.place / f"{job.collector.name}.json", msgspec.json.encode(artifact))
     return artifact.note
+
+
+def _looked(job: Job) -> Artifact:
+    """What ends in the middle is not there: its part of /proc goes file by file, and with whatever error."""
+    subject = job.subject
+    try:
+        return job.collector.collect(subject, job.place)
+    except OSError as error:
+        if error.errno not in GONE or not subject.pid or proc.runs(subject.pid, subject.started):
+            raise
+        raise NotThere(f"process {subject.pid} ended during the session") from error
 
 
 def _check_runtime(collector: Collector, subject: Subject) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
 from proxy.link.session import Exit, Instance, Known, Line, Ring
 
 T = TypeVar("T")
+LONGEST: Final = 6 * 3600
+"""Seconds of two rings as one. Where they are further apart, the clock was set: the later one holds."""
 
 
 def join(before: Known, after: Known | None) -> Known:
@@ -74,6 +76,8 @@ def _ring(before: Ring | None, after: Ring | None) -> Ring:
         return after if after.length else before
     start = min(before.start, after.start)
     length = max(before.start + before.length, after.start + after.length) - start
+    if length > LONGEST:
+        return after
     joined = Ring(start=start, length=length)
     for name in dict.fromkeys([*after.values, *before.values]):
         row: list[float | None] = [None] * length

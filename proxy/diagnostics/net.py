@@ -146,7 +146,10 @@ class View:
     def udp(self) -> list[Inet]:
         """Those that are connected."""
         if self._link is not None:
-            return list(self._link.udp())
+            try:
+                return list(self._link.udp())
+            except OSError as error:
+                self._give_up(error)
         rows = [row for kind in ("udp", "udp6") for row in table(self.pid, kind)]
         return [row for row in rows if row.remote[1]]
 

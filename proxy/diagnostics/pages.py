@@ -19,7 +19,6 @@ from proxy.diagnostics import proc
 from proxy.diagnostics.core import PAGE, SEGMENTS, File, Registers, Segment
 
 PRESENT: Final = 1 << 63
-SWAPPED: Final = 1 << 62
 FILE: Final = 1 << 61
 """A page of a file or shared: Documentation/admin-guide/mm/pagemap.rst."""
 ENTRIES: Final = 4096

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 PROC: Final = Path("/proc")
 TICK: Final = os.sysconf("SC_CLK_TCK")
+PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 MOST: Final = 64
 """Processes that are looked at."""
 MAPS: Final = 4 << 20
@@ -51,6 +52,15 @@ def stat(path: Path) -> Stat:
     )  # fmt: skip
 
 
+def runs(pid: int, started: int = 0) -> bool:
+    """Whether it does, and is the one that began then; one that has ended and is not waited for does not."""
+    try:
+        found = stat(PROC / str(pid))
+    except (OSError, IndexError, ValueError):
+        return False
+    return found.state not in "ZX" and (not started or found.started == started)
+
+
 def tree(root: int, started: int = 0) -> dict[int, Stat]:
     """The processes below `root`, itself first, and those left in its group.
 
@@ -67,11 +77,15 @@ def tree(root: int, started: int = 0) -> dict[int, Stat]:
         raise ProcessLookupError(f"process {root} does not run any more" if root else "no process of it can be seen")
     children: dict[int, list[int]] = {}
     for pid, one in found.items():
-        children.setdefault(one.parent, []).append(pid)
+        if pid != root:
+            children.setdefault(one.parent, []).append(pid)
     order = [root]
-    for pid in order:  # grows while it is walked
-        order.extend(child for child in children.get(pid, ()) if child not in order)
-    order.extend(pid for pid, one in found.items() if one.group == root and pid not in order)
+    for pid in order:  # grows while it is walked; a process has one parent, so none comes twice
+        if len(order) >= MOST:
+            break
+        order.extend(children.get(pid, ()))
+    seen = set(order)
+    order.extend(pid for pid, one in found.items() if one.group == root and pid not in seen)
     return {pid: found[pid] for pid in order[:MOST]}
 
 
@@ -88,16 +102,20 @@ def maybe_exe(pid: int) -> str | None:
         return None
 
 
-def python(pid: int) -> bool:
-    """Whether Python runs in it, as its program or as a library (uWSGI)."""
-    exe = maybe_exe(pid) or ""
-    if Path(exe).name.startswith("python"):
-        return True
+def rss(pid: int) -> int:
+    """Bytes in RAM; 0: it has ended."""
     try:
-        with (PROC / str(pid) / "maps").open(errors="replace") as file:
-            return any("libpython" in line for line in file)
-    except OSError:
-        return False
+        return int(small(f"{PROC}/{pid}/statm").split()[1]) * PAGE
+    except (OSError, IndexError):
+        return 0
+
+
+def limits(pid: int) -> dict[str, tuple[str, str]]:
+    """Soft and hard by name, such as "max open files", as the kernel writes them."""
+    found = {}
+    for line in (PROC / str(pid) / "limits").read_text().splitlines()[1:]:
+        found[line[:26].strip().lower()] = line[26:47].strip(), line[47:68].strip()
+    return found
 
 
 def runtime(pid: int) -> str:

@@ -30,18 +30,18 @@ from proxy.diagnostics.analyzers.contract import Analysis
 from proxy.diagnostics.collectors import COLLECTORS
 from proxy.diagnostics.gather import Gather, used
 from proxy.diagnostics.subject import NotThere, read
-from proxy.link.session import AFTER, INPUT, OUTCOME, Input, Known, Outcome, Step
+from proxy.link.session import AFTER, FINDINGS, INPUT, KNOWN, OUTCOME, Input, Known, Outcome, Step
 from proxy.link.spawn import name_process
 
 LOG: Final = "session.log"
-KNOWN: Final = "known.json"
-FINDINGS: Final = "findings.json"
 SPARE: Final = "spare.part"
 SPARE_SIZES: Final = (256 * units.KIB, 32 * units.KIB, 8 * units.KIB)
 """Given up when the disk is full, so that the outcome at least can be written."""
 AFTER_WITHIN: Final = 6.0
 ANALYZERS: Final = 0.6
 """Share of the time for analyzing that the analyzers may take; the rest is the report's."""
+BEGIN_WITHIN: Final = 0.75
+"""Share of that in which analyzers begin: one that is slow must not take along what the others found."""
 STAGES: Final = {
     "analyze": ("Analyzers", "proxy.diagnostics.analyze", "analyze"),
     "report": ("Report", "proxy.diagnostics.report", "write"),
@@ -139,7 +139,8 @@ class Session:
         if self.given.room:
             most = max(1, min(most, self.given.room - used(self.folder)))
         _, module, function = STAGES[step.name]
-        work = partial(_stage, module, function, self.folder)
+        more = {"seconds": max(0.0, round(seconds * BEGIN_WITHIN, 1))} if step.name == "analyze" else {}
+        work = partial(_stage, module, function, self.folder, more)
         try:
             fork = forks.begin(work, time.monotonic() + max(1.0, seconds), most, memory=forks.MEMORY)
         except OSError as error:
@@ -236,13 +237,13 @@ def _say(text: str) -> None:
         pass
 
 
-def _stage(module: str, function: str, folder: Path) -> str:
+def _stage(module: str, function: str, folder: Path, more: dict[str, float]) -> str:
     """In a process of its own."""
     try:
-        work: Callable[[Path], object] = getattr(import_module(module), function)
+        work: Callable[..., object] = getattr(import_module(module), function)
     except ModuleNotFoundError as error:
         raise NotThere(str(error)) from error
-    work(folder)
+    work(folder, **more)
     return ""
 
 

@@ -68,6 +68,6 @@ def read(folder: Path) -> Input:
 
 
 def plain(instance: str) -> str:
-    """Its name as that of a folder; no two instances of a session may share it: see session.places."""
+    """Its name as that of a folder; no two instances of a session may share it: see gather.places."""
     safe = re.sub(r"[^A-Za-z0-9._-]", "_", instance)[:100]
     return safe if safe.strip(".") else f"_{safe}"

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from proxy import masking
+
 LINES: Final = 30
 COLUMNS: Final = 96
 INDENT: Final = 7
@@ -31,8 +33,8 @@ def stamp(at: float) -> str:
 
 
 def clean(text: str, most: int = 400) -> str:
-    """One line, without what could write to a terminal, without values of queries, and not too long."""
-    text = _QUERY.sub(r"\1…", _CONTROL.sub("?", text[:4000].expandtabs(4)))
+    """One line, without what could write to a terminal, without values of queries and secrets, and not too long."""
+    text = masking.text(_QUERY.sub(r"\1…", _CONTROL.sub("?", text[:4000].expandtabs(4))))
     return text if len(text) <= most else text[: most - 1] + "…"
 
 

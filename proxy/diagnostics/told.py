@@ -10,6 +10,7 @@ from proxy.diagnostics.analyzers.contract import CERTAIN, NOT_KNOWN, Finding, Re
 
 _LABEL: Final = {"mitigation": "now", "investigation": "check", "prevention": "later"}
 _ORDER: Final = ("now", "don't", "check", "after", "later")
+_DONT: Final = re.compile(r"^(?:don't|do not|never) ", re.IGNORECASE)
 _ABOUT: Final = re.compile(r" --(?:app|instance) \S+")
 """Whom a command is about: of two that differ in nothing else the first is enough."""
 RIVALS: Final = 2
@@ -47,6 +48,8 @@ def merged(*parts: Iterable[str]) -> list[str]:
     for line in (each for part in parts for each in part):
         lines.setdefault(_ABOUT.sub("", line[7:].partition("     ")[0]), line)
     found = list(lines.values())
+    warned = [line for line in found if line.startswith("don't")]
+    found = [line for line in found if line not in warned[1:]]
     real = [line for line in found if not line.startswith("now    nothing")]
     return sorted(real or found, key=lambda line: _ORDER.index(line[:5].strip()) if line[:5].strip() in _ORDER else 9)
 
@@ -66,10 +69,11 @@ def _label(remedy: Remedy) -> str:
 
 
 def _line(remedy: Remedy) -> str:
+    text = _DONT.sub("", remedy.text) if remedy.dont else remedy.text
     if remedy.command:
-        note = remedy.expect or remedy.text
+        note = remedy.expect or text
         return f"{remedy.command}     {low(note.rstrip('.'))}" if note else remedy.command
-    return f"{remedy.text.rstrip('.')}{f': {low(remedy.expect)}' if remedy.expect else ''}"
+    return f"{text.rstrip('.')}{f': {low(remedy.expect)}' if remedy.expect else ''}"
 
 
 def low(text: str) -> str:

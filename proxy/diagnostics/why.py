@@ -94,15 +94,18 @@ def _joined(facts: Facts, own: Cause) -> Cause:
     theirs = told.cause(finding)
     open_end = SURE[finding.certainty] > 0 and any("NOT KNOWN" in line for line in own.cause)
     if open_end or SURE[finding.certainty] >= SURE[own.certainty]:
-        return Cause(own.why, theirs, told.merged(told.do(finding), own.do), finding.certainty)
+        more = [line for line in own.cause[:3] if not line.startswith("Certain") and "NOT KNOWN" not in line]
+        cause = [*theirs, *more] if finding.certainty == CERTAIN else theirs
+        return Cause(own.why, cause, told.merged(told.do(finding), own.do), finding.certainty)
     certainty = finding.certainty if own.certainty == NOT_KNOWN else own.certainty
     return Cause(own.why, [*own.cause[:2], *theirs], told.merged(own.do[:1], told.do(finding), own.do[1:]), certainty)
 
 
 def _seen(facts: Facts) -> list[str]:
+    story = [f"story       triage requests --story {facts.id}     all that happened to it"] if facts.story else []
     if facts.finding is None:
-        return [f"session     {facts.running} is under way: it may say more"] if facts.running else []
-    found = told.evidence(facts.finding)
+        return [*story, f"session     {facts.running} is under way: it may say more"] if facts.running else story
+    found = [*story, *told.evidence(facts.finding)]
     if facts.session:
         found.append(f"report      triage report {facts.session}     of {stamp(facts.session_at)}")
     return found

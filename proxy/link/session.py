@@ -19,6 +19,8 @@ from proxy.link.messages import Record
 INPUT: Final = "input.json"
 AFTER: Final = "after.json"
 OUTCOME: Final = "outcome.json"
+KNOWN: Final = "known.json"
+FINDINGS: Final = "findings.json"
 FORM: Final = 2
 
 
@@ -224,7 +226,6 @@ class Known(msgspec.Struct, kw_only=True):
     instances: list[Instance] = []  # those of the app, and of late gone ones
     exits: list[Exit] = []  # newest last
     records: list[Record] = []  # newest first: flight recorder and kept ones; queries of targets are cut
-    in_flight: list[Record] = []  # requests that are under way, as far as it is known
     rings: dict[str, Ring] = {}
     events: list[Event] = []  # of the last day, newest last; audit ones are not in it
     incidents: list[Incident] = []

@@ -30,9 +30,13 @@ workers = 1
 [admin]
 listen = "127.0.0.1:0"
 url = "https://ops.example.com"
+[keep]
+whole = [{{ path = "/raise", headers = true }}]
 [apps.web]
 timeouts = {{ first_byte = "1s" }}
 retries = {{ attempts = 0 }}
+[apps.web.diagnose]
+on = []
 [apps.web.process]
 command = "{sys.executable} {APP} {{port}}"
 instances = 2

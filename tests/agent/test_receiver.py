@@ -264,3 +264,24 @@ def test_many_groups_leave_room_for_what_is_printed() -> None:
     assert len(found.groups("web")) == 5
     assert {group.type for group in found.groups("web")} == {f"Error{number}" for number in range(25, 30)}
     found.close()
+
+
+async def test_processes_are_looked_at_once_in_a_while_and_a_few_at_a_time(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[int] = []
+
+    def started(pid: int) -> int:
+        looked.append(pid)
+        return 0 if pid == 7 else 100
+
+    monkeypatch.setattr(agents, "_started", started)
+    count = agents.AT_ONCE + 10
+    scene.agents._pids = {pid: agents._Process("web", "web-1", 100, 0.0) for pid in range(1, count + 1)}
+    now = agents.LOOK_AGAIN + 1.0
+    scene.agents.tick(now)
+    assert looked == list(range(1, agents.AT_ONCE + 1))
+    scene.agents.tick(now + 1)
+    assert sorted(looked) == list(range(1, count + 1)), "the others"
+    scene.agents.tick(now + 2)
+    assert len(looked) == count and 7 not in scene.agents._pids and len(scene.agents._pids) == count - 1

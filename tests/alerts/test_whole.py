@@ -73,11 +73,13 @@ class Scene:
             url = "https://ops.example.com/"
             [apps.web]
             addresses = ["http://127.0.0.1:{self.web.port}"]
+            diagnose = {{ on = [] }}
             health = {{ path = "/", interval = "1s", fails = 1 }}
             queue = {{ timeout = "50ms" }}
             [apps.quiet]
             paths = ["/quiet"]
             addresses = ["http://127.0.0.1:{self.quiet.port}"]
+            diagnose = {{ on = [] }}
             health = {{ path = "/", interval = "1s", fails = 1 }}
             queue = {{ timeout = "50ms" }}
             [[alerts]]

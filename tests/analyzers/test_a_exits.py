@@ -3,8 +3,10 @@
 import pytest
 
 from proxy.diagnostics.analyzers import crash_loop, exits, suspects
-from proxy.diagnostics.analyzers.contract import CERTAIN, LIKELY, VERY_LIKELY, Finding
+from proxy.diagnostics.analyzers.contract import CERTAIN, LIKELY, NOT_KNOWN, VERY_LIKELY, Finding
+from proxy.diagnostics.analyzers.situation import explains
 from proxy.diagnostics.artifacts import Exit, HostEvent, HostEvents, HostReport, Record
+from proxy.diagnostics.verdict import roots
 from tests.analyzers.made import NOW, app, attempt, ended, event, instance, known, lines, record, records, ring, run
 
 TRACEBACK = (
@@ -136,6 +138,19 @@ def test_cut_by_draining_is_as_planned() -> None:
     assert found.id == "cut-by-drain" and found.certainty == CERTAIN
 
 
+def test_cut_when_a_hung_one_was_replaced_comes_after_the_hang() -> None:
+    cut = [record(20, fault="instance-recycled", status=502, total=12.0)]
+    events = [event("heal", "hung (built in) fires: recycle web-1; it saw: nothing answered", 40, instance="web-1"),
+              event("drain-cut", "web-1 outlasted 5 s", 9, instance="web-1")]  # fmt: skip
+    found = one(run(exits.ANALYZER, known(records=cut, events=events)))
+    assert found.certainty == NOT_KNOWN and "A rule of autoheal replaced web-1" in found.cause and found.unknown
+    hang = Finding(id="workers-exhausted", title="", cause="", severity="warning", certainty=LIKELY, care="",
+                   explains=explains())  # fmt: skip
+    assert [each.id for each in roots([found, hang])] == ["workers-exhausted"]
+    others = [event("heal", "hung fires: recycle web-2", 40, instance="web-2"), events[1]]
+    assert one(run(exits.ANALYZER, known(records=cut, events=others))).certainty == CERTAIN
+
+
 # --- again and again ---------------------------------------------------------------------------------
 
 
@@ -185,9 +200,21 @@ def test_one_that_was_alone_on_it_is_likely_only() -> None:
     good = records(200, span=300, target="/", total=0.02)
     single = [lost("web-1", 30, "/boom")]
     found = one(run(suspects.ANALYZER, known(exits=[ended()], records=[*single, *good])))
-    assert found.certainty == LIKELY
+    assert found.certainty == LIKELY and "the only request there" in found.cause
+    assert "1 of 1" not in f"{found.cause} {found.evidence}" and found.rivals[0].cause == "a coincidence"
     both = [*single, lost("web-1", 30, "/other")]
     assert not run(suspects.ANALYZER, known(exits=[ended()], records=[*both, *good]))
+    another = ended("web-2", ago=60)
+    assert not run(suspects.ANALYZER, known(exits=[another, ended()], records=[*single, *good])), "one had none"
+
+
+def test_one_that_was_there_at_one_end_as_requests_always_are_is_none() -> None:
+    single = [lost("web-1", 30, "/boom")]
+    busy = records(200, span=300, target="/", total=1.0)
+    assert not run(suspects.ANALYZER, known(exits=[ended()], records=[*single, *busy]))
+    flying = {"web-1": ring(in_flight=0.8)}
+    assert not run(suspects.ANALYZER, known(exits=[ended()], rings=flying, records=[*single, record(250)]))
+    assert not run(suspects.ANALYZER, known(exits=[ended()], records=single)), "nothing is known of before"
 
 
 def test_a_kill_from_elsewhere_makes_no_suspects() -> None:

@@ -1,5 +1,6 @@
 """The runner: from a folder's files to findings.json, whatever is missing; and what holds for all analyzers."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from proxy.diagnostics import analyze
+from proxy.diagnostics import analyze, analyzers
 from proxy.diagnostics.analyzers import ANALYZERS
 from proxy.diagnostics.analyzers.contract import Analysis, Analyzer, Finding, Inconclusive, Seen
 from proxy.diagnostics.artifacts import HostReport, Known, Stacks
@@ -197,3 +198,14 @@ def test_findings_are_plain_sentences_about_known_faults(tmp_path: Path) -> None
         assert all(proof.text.endswith(".") for proof in (*one.evidence, *one.against)), one.id
         assert set(one.faults) <= {*FAULTS, "slow"}, one.id
         assert all(remedy.text.endswith((".", "?")) for remedy in one.remedies), one.id
+
+
+def test_a_rival_is_named_as_the_middle_of_a_sentence() -> None:
+    """It is printed as "other cause CAUSE: against, …"."""
+    folder = Path(str(analyzers.__file__)).parent
+    named = re.compile(r'Rival\(\s*cause="([^"]*)"')
+    texts = [text for path in folder.glob("*.py") for text in named.findall(path.read_text())]
+    assert len(texts) > 40
+    verb = re.compile(r"^(it|its \w+|the app|each \w+) (is|was|will|has|had|\w+s)\b")
+    for text in texts:
+        assert text[:1].islower() and not text.endswith(".") and not verb.match(text), text

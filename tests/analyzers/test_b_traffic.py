@@ -56,10 +56,15 @@ def test_the_same_traffic_that_takes_longer_is_no_rise_of_traffic() -> None:
 
 
 def test_instances_that_rest_while_requests_wait_have_too_few_slots() -> None:
-    found = made.run(capacity.ANALYZER, crowded(), each={"web-1": [stacked.activity(0.02)]})
-    assert "slots-too-few" in ids(found)
-    busy = made.run(capacity.ANALYZER, crowded(), each={"web-1": [stacked.activity(0.9)]})
-    assert "slots-too-few" not in ids(busy)
+    def drawn(ended: float, cores: float = 0.02) -> set[str]:
+        given = crowded()
+        given.rings[""].values["s2xx"] = [ended] * given.rings[""].length
+        return set(ids(made.run(capacity.ANALYZER, given, each={"web-1": [stacked.activity(cores)]})))
+
+    through = crowded().app.in_flight / (crowded().rings[""].values["wait_p50"][-1] or 1.0)
+    assert "slots-too-few" in drawn(through)
+    assert "slots-too-few" not in drawn(through, cores=0.9)
+    assert "slots-too-few" not in drawn(through / 10), "what fills the slots takes longer than what has ended"
 
 
 def test_slots_that_are_free_are_not_taken() -> None:
@@ -118,6 +123,27 @@ def test_failures_that_come_again_at_once_while_traffic_grows() -> None:
     assert made.run(clients.ANALYZER, made.known(rings=rings, records=storm(False))) == []
     flat = {"": made.ring(requests=10.0, wait_p50=0.01, faults={"app-error": [1] * 60})}
     assert made.run(clients.ANALYZER, made.known(rings=flat, records=storm(True))) == []
+
+
+def paced(number: int, *, ago: float, bad: bool = False, target: str = "/transfer") -> list[Any]:
+    """One client that asks four times a second, whatever comes of it."""
+    ill = {"status": 502, "fault": "reset-before-head", "total": 0.2} if bad else {}
+    return [
+        made.record(ago - 0.25 * n, id=f"{target}{ago}{n}", client="192.0.2.7", target=target, wait=0.01, **ill)
+        for n in range(number)
+    ]
+
+
+def test_one_client_that_goes_on_at_its_pace_is_no_storm() -> None:
+    faults = {"reset-before-head": [4] * 30}
+    empty_before = {"": made.ring(requests=[0.0] * 540 + [4.0] * 60, wait_p50=0.01, faults=faults)}
+    records = [*paced(120, ago=30.0, bad=True), *paced(120, ago=60.0)]
+    assert made.run(clients.ANALYZER, made.known(rings=empty_before, records=records)) == []
+    began_ill = [*paced(120, ago=30.0, bad=True), *paced(120, ago=60.0, target="/"), *paced(120, ago=30.0, target="/")]
+    grown = {"": made.ring(requests=[0.0] * 540 + [4.0] * 30 + [8.0] * 30, wait_p50=0.01, faults=faults)}
+    assert made.run(clients.ANALYZER, made.known(rings=grown, records=began_ill)) == [], "new ones, not repeats"
+    never_well = {"": made.ring(requests=[0.0] * 570 + [4.0] * 30, wait_p50=0.01, faults=faults)}
+    assert made.run(clients.ANALYZER, made.known(rings=never_well, records=paced(120, ago=30.0, bad=True))) == []
 
 
 def test_clients_that_read_slowly() -> None:
@@ -232,5 +258,8 @@ def test_what_the_gateway_turned_away_itself_is_certain() -> None:
     rings = {"": made.ring(requests=8.0, faults={"gateway-overload": [2] * 10})}
     found = made.run(gateway_load.ANALYZER, made.known(rings=rings))
     assert [(one.id, one.certainty) for one in found] == [("gateway-overload", "certain")]
+    before_any_app = {"": made.ring(requests=8.0), "gateway": made.ring(faults={"gateway-overload": [2] * 10})}
+    found = made.run(gateway_load.ANALYZER, made.known(rings=before_any_app))
+    assert [one.id for one in found] == ["gateway-overload"] and "20 requests" in found[0].cause
     late_loop = made.known(workers=[Worker(slot=0, lag=0.5)], records=made.records(40, own_us=300))
     assert made.run(gateway_load.ANALYZER, late_loop) == [], "requests did not wait for it"

@@ -212,8 +212,8 @@ def test_exceptions_are_a_table_and_one_is_its_text(run: Run, api: Api) -> None:
     found = api.answers["GET /api/v1/exceptions/{id}"][1]
     api.answers["GET /api/v1/exceptions"] = 200, {"items": [found], "next": None}
     said = lines(run("exceptions", "--app", "web", "--url", api.address))
-    assert said[0] == "id app count last hour last type where message"
-    assert said[1] == f"{found['id']} web 41 41 01-05 04:07:35 KeyError price in shop/cart.py:12 'price'"
+    assert said[0] == "id app seen count last hour last type where message"
+    assert said[1] == f"{found['id']} web printed 41 41 01-05 04:07:35 KeyError price in shop/cart.py:12 'price'"
     api.answers[f"GET /api/v1/exceptions/{found['id']}"] = 200, found
     one = lines(run("exceptions", found["id"], "--url", api.address))
     assert one[0] == "KeyError: 'price'" and one[-1] == "KeyError: 'price'"

@@ -30,6 +30,11 @@ def test_rings_that_do_not_meet_have_a_hole_of_what_is_not_known() -> None:
     }
 
 
+def test_a_clock_that_was_set_by_years_makes_no_ring_of_years() -> None:
+    one, two = (Ring(start=start, length=1, values={"cpu": [1.0]}) for start in (10, 10**9))
+    assert join(known(1, rings={"": one}), known(2, rings={"": two})).rings[""] == two
+
+
 def test_lists_have_each_thing_once_and_in_order() -> None:
     ended = Exit(instance="web-1", at=5.0, lasted=1.0, words="exit code 3")
     first, later = (ExceptionGroup(

@@ -311,6 +311,15 @@ def test_nobody_who_answers_is_not_waited_for_long(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_analyzers_that_have_no_time_are_said_to_have_none(tmp_path: Path) -> None:
+    found = run(tmp_path, instance("web-1"), collectors=["log_tail"], analyze=True, analyzing=0.0)
+    assert step(found, "analyze").state == "done", log(tmp_path)
+    analysis = msgspec.json.decode((tmp_path / "findings.json").read_bytes(), type=Analysis)
+    assert {one.state for one in analysis.checks} == {"inconclusive"}
+    assert analysis.checks[0].words == "The time for analyzing, 0 s, had passed."
+
+
+@pytest.mark.slow
 def test_later_stages_run_again_from_files_and_survive_damaged_ones(
     tmp_path: Path, target: tuple[int, int]
 ) -> None:

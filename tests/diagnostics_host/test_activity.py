@@ -69,6 +69,20 @@ while True:
         assert abs(told - whole) < 0.5 + 0.3 * whole, (told, whole)
 
 
+def test_one_that_ends_while_it_is_looked_at_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = cgroup.place
+    with running(*python(SLEEPS)) as (process, _):
+
+        def ends(pid: int) -> cgroup.Place | None:
+            process.kill()
+            process.wait()
+            return place(pid)
+
+        monkeypatch.setattr(cgroup, "place", ends)
+        with pytest.raises(ProcessLookupError, match="ended during the session"):
+            look(process.pid)
+
+
 @pytest.mark.slow
 def test_descriptors_that_grow_are_named_by_what_they_lead_to(tmp_path: Path) -> None:
     code = WITH_SOCKETS + """

@@ -1,5 +1,6 @@
 """Who waits for whom, with real sockets: full queues, questions without an answer, clients that do not read."""
 
+import errno
 import os
 import shutil
 import signal
@@ -317,6 +318,39 @@ def test_a_process_that_is_gone() -> None:
         process.wait()
         with pytest.raises(ProcessLookupError):
             look(process.pid)
+
+
+@pytest.mark.parametrize("waited_for", [True, False])
+@pytest.mark.parametrize("samples", [0, 1])
+def test_one_that_ends_while_it_is_looked_at_is_gone(
+    samples: int, waited_for: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where its sockets come from /proc, whose files go with it."""
+
+    def none() -> netlink.Link:
+        raise OSError(errno.EPROTONOSUPPORT, "no sock_diag")
+
+    monkeypatch.setattr(netlink, "Link", none)
+    table, seen = net.unix_table, []
+    with running(*python("import time; print('ready', flush=True); time.sleep(1000)")) as (process, _):
+
+        def ends(pid: int) -> Iterator[netlink.Unix]:
+            seen.append(pid)
+            if len(seen) > samples:
+                process.kill()
+                if waited_for:
+                    process.wait()
+                else:
+                    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            return table(pid)
+
+        monkeypatch.setattr(net, "unix_table", ends)
+        if samples:
+            found = sockets.collect(of(process.pid, 5.0), Path("/nowhere"))
+            assert len(found.samples) == 1 and "ended during the session" in found.note
+        else:
+            with pytest.raises(ProcessLookupError, match="ended during the session"):
+                sockets.collect(of(process.pid), Path("/nowhere"))
 
 
 def test_a_session_samples_until_it_is_told_to_end(tmp_path: Path, slow: tuple[int, int]) -> None:

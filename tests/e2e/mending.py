@@ -46,6 +46,9 @@ listen = "127.0.0.1:0"
 [apps.web]
 {app}
 
+[apps.web.diagnose]
+on = []
+
 [apps.web.process]
 command = "{command}"
 instances = {instances}

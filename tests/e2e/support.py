@@ -57,8 +57,16 @@ def triage(*args: str, cwd: Path, env: dict[str, str] | None = None) -> subproce
     )  # fmt: skip
 
 
+def name_of(process: psutil.Process) -> str:
+    """"" when it has ended meanwhile."""
+    try:
+        return str(process.name())
+    except psutil.NoSuchProcess:
+        return ""
+
+
 def marked(marker: str) -> list[psutil.Process]:
-    """Every live process that has the marker in its environment."""
+    """Every live process that has the marker in its environment. It may end while one looks: see `name_of`."""
     wanted = f"{MARKER}={marker}".encode()
     found = []
     for process in psutil.process_iter():
@@ -185,7 +193,8 @@ class Triage:
             self.nothing_left()
         finally:
             for process in marked(self.marker):
-                process.kill()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
             if self.process.poll() is None:
                 self.process.kill()
                 self.process.wait()
@@ -195,7 +204,7 @@ class Triage:
 
     def nothing_left(self) -> None:
         def left() -> list[str]:
-            return [f"{process.pid} {process.name()}" for process in marked(self.marker)]
+            return [f"{process.pid} {name_of(process)}" for process in marked(self.marker)]
 
         until(lambda: not left(), f"nothing left running; there is {left()}\n{self.output}")
         zombies = [
@@ -213,6 +222,7 @@ def shop_config(
     gateway: str = "",
     name: str = "shop",
     admin: str = "",
+    diagnose: str = "on = []",
 ) -> str:
     """A config of the sample shop; each of the other arguments is more lines of a table."""
     return f"""\
@@ -229,14 +239,17 @@ listen = "127.0.0.1:0"
 [apps.{name}]
 {app}
 
-{process_table(name, instances, process)}
+{process_table(name, instances, process, diagnose)}
 """
 
 
-def process_table(name: str, instances: int = 2, more: str = "") -> str:
-    """The process and health tables of one app that is the shop."""
+def process_table(name: str, instances: int = 2, more: str = "", diagnose: str = "on = []") -> str:
+    """The tables of one app that is the shop. Where `diagnose` does not say so, no session starts by itself."""
     user = 'user = "root"' if os.geteuid() == 0 else ""
     return f"""\
+[apps.{name}.diagnose]
+{diagnose}
+
 [apps.{name}.process]
 command = "{sys.executable} {SHOP} --port {{port}}"
 instances = {instances}

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.client import Load, ask
 from tests.e2e.mending import act, config, events, operations, pids, well
-from tests.e2e.support import Triage, marked, until
+from tests.e2e.support import Triage, marked, name_of, until
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +86,7 @@ def test_an_action_that_fails_or_hangs_keeps_nobody_from_acting(gateway: Start) 
     assert "exit code 1" in said, said
 
     def sleeping() -> list[str]:
-        return [process.name() for process in marked(running.marker) if process.name() == "sleep"]
+        return [name for process in marked(running.marker) if (name := name_of(process)) == "sleep"]
 
     well(running, 2)
     for _ in range(20):

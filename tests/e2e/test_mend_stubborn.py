@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.client import Load
 from tests.e2e.mending import NODE, act, begin, config, ended, events, needs_node, pids, well
-from tests.e2e.support import Triage, marked, until
+from tests.e2e.support import Triage, marked, name_of, until
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +26,7 @@ def test_an_app_that_ignores_term_and_leaves_grandchildren(gateway: Start) -> No
     victim = running.ready("web")[0]
 
     def family() -> set[int]:
-        return {process.pid for process in marked(running.marker) if process.name() == "sleep"}
+        return {process.pid for process in marked(running.marker) if name_of(process) == "sleep"}
 
     assert len(family()) == 4
     with Load(running.port, "/", clients=4) as load:

@@ -35,6 +35,8 @@ workers = 1
 data_dir = "var"
 [admin]
 listen = "127.0.0.1:0"
+[apps.web.diagnose]
+on = []
 [apps.web.process]
 command = "{sys.executable} {ROOT}/tests/logs/app.py {{port}}"
 instances = 1

@@ -41,6 +41,8 @@ listen = "127.0.0.1:0"
 [apps.web]
 timeouts = {{ first_byte = "1s" }}
 retries = {{ attempts = 0 }}
+[apps.web.diagnose]
+on = []
 [apps.web.process]
 command = "{sys.executable} {APP} {{port}}"
 instances = 2

@@ -416,6 +416,8 @@ health = {{ interval = "300s", fails = 100 }}
 ejection = {{ consecutive = 1000, min_requests = 1000 }}
 [apps.web]
 hosts = ["web.example.com"]
+[apps.web.diagnose]
+on = []
 [apps.web.process]
 command = "{sys.executable} {SICK} {{port}}"
 inherit_env = ["PATH", "HOME", "{MARKER}"]

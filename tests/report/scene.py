@@ -97,7 +97,7 @@ def known(at: float, *instances: Instance, seconds: int = 900, **more: Any) -> K
         queue_timeout=5.0, connect=2.0, first_byte=30.0, in_flight=200, waiting=798, version="1.4.2",
     )  # fmt: skip
     return Known(
-        at=at, app=app, instances=list(instances), records=records, in_flight=records[:5],
+        at=at, app=app, instances=list(instances), records=records,
         rings={
             "": Ring(start=start, length=seconds, values=values, faults=faults),
             **{one.name: Ring(start=start, length=seconds, values=each) for one in instances},

@@ -124,7 +124,7 @@ def test_what_could_not_be_looked_at_is_said_with_why(tmp_path: Path) -> None:
 def test_nothing_wrong_is_said_as_such(tmp_path: Path) -> None:
     at = time.time()
     known = scene.known(at)
-    known.app.state, known.records, known.in_flight = "up", [], []
+    known.app.state, known.records = "up", []
     known.rings[""].faults = {}
     given = Input(id="S-1", app="shop", at=at, known=known)
     data, page = written(scene.folder_of(tmp_path, given, scene.analysis()))

@@ -22,7 +22,7 @@ SECRET = "very-secret-9"
 def config(diagnose: str = "on = []", more: str = "", **how: Any) -> str:
     """The shop, whose sessions that start by themselves are as `diagnose` says."""
     process = f'env = {{ API_TOKEN = "{SECRET}" }}'
-    return shop_config(workers=1, process=process, **how) + f"\n[apps.shop.diagnose]\n{diagnose}\n{more}\n"
+    return shop_config(workers=1, process=process, diagnose=diagnose, **how) + f"\n{more}\n"
 
 
 class Sessions:

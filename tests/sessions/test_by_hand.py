@@ -180,8 +180,11 @@ def test_the_bundle_has_no_secret_and_memory_only_when_asked_for(shop: Sessions,
     (folder / "mine.json").write_text(json.dumps({"note": f"token: {SECRET}", "db_password": SECRET, "tokens": 7}))
     (folder / "half.json").write_text('{"password": "' + SECRET)
     (folder / "some.bin").write_bytes(SECRET.encode())
+    (tmp_path / "b.zip.part").write_text("another's")
     saved = shop.triage.cli("report", id, "--bundle", str(tmp_path / "b.zip"), "-o", str(tmp_path / "r.html"))
     assert saved.returncode == 0, saved.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.zip", "b.zip.part", "r.html"]
+    assert (tmp_path / "b.zip").stat().st_mode & 0o777 == 0o600, "it may hold secrets"
     assert (tmp_path / "r.html").read_text().lstrip().lower().startswith("<!doctype html")
     whole = {}
     with zipfile.ZipFile(tmp_path / "b.zip") as zip:

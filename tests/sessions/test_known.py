@@ -9,14 +9,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from proxy.admin import bundle
 from proxy.control.metrics.ring import NAN, Ring, Second, encode
 from proxy.control.metrics.rings import OF_APP
 from proxy.control.sessions import behind, pieces, seconds
+from proxy.control.sessions.known import Taken
 from proxy.control.sessions.targets import MOST, chosen
 from proxy.control.state import AppState, InstanceState, Lifecycle
 from proxy.link.histogram import bucket, merge
 from proxy.link.messages import Record
-from proxy.link.session import App, Event, Input, Known
+from proxy.link.session import App, Event, Exit, Input, Known
 from proxy.link.session import Ring as Told
 
 START = 1_800_000_000
@@ -126,3 +128,16 @@ def test_the_most_troubled_instances_come_first() -> None:
     assert left_out == "3 of 9 instances were not looked into, the least troubled ones"
     assert look(first=("web-0", "web-9"))[0][:3] == ["web-0", "web-9", "web-4"], "gone ones too"
     assert look("web-3") == (["web-3"], "")
+
+
+def test_what_an_ended_instance_printed_is_masked_in_the_thread() -> None:
+    ended = Exit(instance="web-1", at=1.0, lasted=2.0, words="exit 1")
+    taken = Taken(2.0, Known(at=2.0, app=App(name="web")), exits=[(ended, ("starting", "password=hunter2"))])
+    assert not taken.known.exits
+    assert [one.last_lines for one in taken.whole().exits] == [["starting", "password=***"]]
+
+
+def test_the_plan_of_a_bundle_in_pieces_is_the_same_json() -> None:
+    documents = {"README.txt": 'a "b"\n', "events.json": [{"n": n} for n in range(301)], "one.json": [], "x": {"n": 1}}
+    made = msgspec.json.decode(bundle._planned({"folder": "f", "memory": False}, documents))
+    assert made == {"folder": "f", "memory": False, "documents": documents}

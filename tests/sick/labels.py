@@ -90,7 +90,7 @@ LABELS: Final[dict[str, Label]] = {
     "slow-client": _label("slow-clients clients-stall", r"client.{0,60}(slow|reads|takes)|body on its way"),
     "client-left": _label("clients-left", r"client closed|client.{0,40}(left|gone|time limit)"),
     "upload-cut": _label(
-        "slow-uploads clients-stall clients-left", r"client.{0,100}(upload|content|sending)|client closed"
+        "clients-stall clients-left", r"client.{0,100}(upload|content|sending)|client closed"
     ),
     "app-error": _label("app-errors app-error", r"app's own|answered (with )?5\d\d"),
     "by-hand": _label("by-hand stopped-by-hand held-by-hand held stopped no-instance", r"by hand|operator"),
@@ -100,7 +100,7 @@ LABELS: Final[dict[str, Label]] = {
 
 STATES: Final = (
     "none-ready", "ejected", "errors-rose", "latency-rose", "slow", "no-slots", "timeouts", "check-fails",
-    "probe-blind", "not-replaced", "clients-left", "stuck-requests", "app-errors", "fails-to-start", "crash-loop",
+    "probe-blind", "not-replaced", "clients-left", "app-errors", "fails-to-start", "crash-loop",
 )  # fmt: skip
 """Findings that say what is seen, and leave open what lies behind it: true, where they stand, but shallow."""
 

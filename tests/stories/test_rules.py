@@ -61,6 +61,24 @@ def test_masking_of_a_head() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("GET /a?b=c;d=e=f HTTP/1.1", "GET /a?b=***&d=*** HTTP/1.1"),
+        ('GET /a?token=ab"cd<ef HTTP/1.1', "GET /a?token=*** HTTP/1.1"),
+        ("GET /reset?0123456789 HTTP/1.1", "GET /reset?*** HTTP/1.1"),
+        ("GET /a? HTTP/1.0", "GET /a? HTTP/1.0"),
+        ("GET /a?b=cut within", "GET /a?b=***"),
+        ("GET /a HTTP/1.1", "GET /a HTTP/1.1"),
+        ("HTTP/1.1 404 What?", "HTTP/1.1 404 What?"),
+    ],
+)
+def test_a_query_in_the_first_line(line: str, shown: str) -> None:
+    found = stories.head(f"{line}\r\nReferer: https://u/reset?0123456789\r\n".encode())
+    assert found is not None and found["line"] == shown
+    assert found["fields"] == [["Referer", "https://u/reset?***"]]
+
+
 def test_one_that_is_too_large_is_cut() -> None:
     head = b"GET / HTTP/1.1\r\n" + b"".join(b"X-%d: %s\r\n" % (n, b"v" * 90) for n in range(200))
     attempts = [Attempt(f"web-{n}", "connect-refused", "d" * 3000) for n in range(20)]

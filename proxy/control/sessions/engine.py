@@ -165,7 +165,8 @@ class Sessions:
 
     async def _make(self, session: Session) -> None:
         """Room and folder. Raises NotPossible."""
-        keep, running = self._gateway.config.keep, {run.session.id for run in self.runs.values()}
+        keep = self._gateway.config.keep
+        running = {run.session.id for run in self.runs.values() if run.session is not session}
         dump = MEMORY_DUMP in session.collectors
         try:
             session.room = await self.in_thread(
@@ -243,13 +244,15 @@ class Sessions:
         session = self._known[number]
         if session.active:
             raise NotPossible("session-active", f"{session.id} is {session.state}", "cancel it first")
+        del self._known[number]  # first: what goes is not to be analyzed again meanwhile
         try:
             await self.in_thread(lambda: folders.remove(self.folder(session)), 2 * SILENT)
         except FileNotFoundError:
             pass
         except (OSError, TimeoutError) as error:
-            raise NotPossible("not-removed", f"{self.folder(session)} could not be removed: {error}") from None
-        self._known.pop(number, None)
+            self._known[number] = session
+            why = str(error) or "the disk does not answer"
+            raise NotPossible("not-removed", f"{self.folder(session)} could not be removed: {why}") from None
 
     async def automatically(self, app: str, **how: Any) -> Session | None:
         """One that nobody asked for; a refusal is an event, the same one once in a while. Never raises."""

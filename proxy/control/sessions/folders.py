@@ -53,7 +53,7 @@ class Kept(NamedTuple):
 
 def make_room(parent: Path, keep: Keep, running: Collection[str], dump: bool) -> int:
     """Remove what has to go for one more; the bytes that it may take. Raises NoRoom, OSError. `dump`: of memory."""
-    parent.mkdir(parents=True, exist_ok=True)
+    parent.mkdir(mode=0o750, parents=True, exist_ok=True)
     limits = keep.sessions
     wanted = min(limits.size, limits.size // 2 if dump else max(USUAL, limits.size // 50))
     used = prune(parent, keep, running, wanted, more=1)
@@ -141,14 +141,6 @@ def read_all(parent: Path) -> list[Session]:
         return []
     found = [one for name in names if (one := read(parent / name)) is not None]
     return sorted(found, key=lambda one: one.number)
-
-
-def highest(parent: Path) -> int:
-    """The highest number that any folder there has, whatever is in it; 0: none."""
-    try:
-        return max((number_of(name) or 0 for name in os.listdir(parent) if name.startswith("S-")), default=0)
-    except OSError:
-        return 0
 
 
 def outcome(folder: Path, before: tuple[int, int]) -> tuple[tuple[int, int], Outcome | None]:

@@ -82,6 +82,7 @@ class Taken:
     lines: dict[str, list[Line]] = field(default_factory=dict)
     workers: list[WorkerState] = field(default_factory=list)
     uses: dict[str, Use] = field(default_factory=dict)
+    exits: list[tuple[link.Exit, tuple[str, ...]]] = field(default_factory=list)  # and what was printed last
     addresses: list[InstanceState] = field(default_factory=list)
     malformed: BadResponse | None = None
 
@@ -93,8 +94,8 @@ class Taken:
         """In a thread."""
         known, notes = self.known, self.known.notes
         for part in (
-            self._records, self._rings, self._frozen_rings, self._unrouted, self._events, self._exceptions,
-            self._lines, self._workers, self._behind, self._malformed,
+            self._records, self._rings, self._frozen_rings, self._unrouted, self._exits, self._events,
+            self._exceptions, self._lines, self._workers, self._behind, self._malformed,
         ):  # fmt: skip
             try:
                 part()
@@ -153,14 +154,25 @@ class Taken:
                 _share(made, float(os.cpu_count() or 1))
             self.known.rings[name] = made if now is None else seconds.joined(made, now)
 
+    def _exits(self) -> None:
+        for one, lines in self.exits:
+            one.last_lines = [masking.text(line) for line in lines]
+            self.known.exits.append(one)
+            time.sleep(seconds.REST)
+
     def _events(self) -> None:
         self.known.events = [values.event(one) for one in self.events]
         self.known.deploys = [found for one in self.events if (found := values.deploy(one)) is not None]
-        have = {(one.instance, round(one.at, 1)) for one in self.known.exits}
+        have = {(one.instance, round(one.at, 1)): one for one in self.known.exits}
         for one in self.events:
             told = values.exit_told(one) if one.app == self.known.app.name else None
-            if told is not None and (told.instance, round(told.at, 1)) not in have:
+            if told is None:
+                continue
+            known = have.get((told.instance, round(told.at, 1)))
+            if known is None:
                 self.known.exits.append(told)
+            else:  # a control that took it over did not see it become ready
+                known.was_ready = known.was_ready or told.was_ready
         self.known.exits.sort(key=lambda one: one.at)
 
     def _exceptions(self) -> None:
@@ -229,7 +241,9 @@ async def gather(
         values.instance(state, one, 0, monotonic, unix, gone=True) for one in gone if one.name not in there
     ]
     remembered = {one.name: one for one in (*gone, *present)}
-    known.exits = [values.exit_of(one, _own(remembered.get(one.name), one.at)) for one in state.ended]
+    taken.exits = [
+        (values.exit_of(one, _own(remembered.get(one.name), one.at)), one.last_lines) for one in state.ended
+    ]
     known.other_apps = {
         one.name: values.state_of(one)[0] for one in list(gateway.apps.values())[:200] if one is not state
     }

@@ -136,6 +136,7 @@ class Run:
             await self._desk.in_thread(lambda: folders.write(folder, INPUT, data), SILENT)
             if self._cancelled:
                 self._end("cancelled", "before it began to gather")
+            if self.over.is_set():
                 return
             now = time.monotonic()  # before it is there: a control that takes it over must know its limits
             session.until = time.time() + session.seconds + min(session.budget, 4.0)
@@ -146,9 +147,8 @@ class Run:
             self._end("failed", f"what is known could not be written within {PREPARE:g} s")
         except (Refused, OSError) as error:
             self._end("failed", f"its process could not be started: {error}")
-        except Exception as error:  # a defect must not leave a session that never ends
-            self._desk.shared.log.error("defect", f"{session!r} could not begin: {error!r}", app=session.app)
-            self._end("failed", f"it could not begin: {error!r}")
+        except Exception as error:
+            self._broke(error)
         else:
             self._move("collecting")
             await self.follow()
@@ -159,9 +159,13 @@ class Run:
         folder = self._desk.folder(session)
         try:
             self._stamp, _ = await self._desk.in_thread(lambda: folders.outcome(folder, (0, 0)), SILENT)
+            if self.over.is_set():
+                return
             await self._spawn(["--from", "analyze"])
         except (Refused, OSError) as error:
             self._end("failed", f"its process could not be started: {error}")
+        except Exception as error:
+            self._broke(error)
         else:
             session.gather_by = session.end_by = time.monotonic() + session.analyzing + AFTER_WITHIN + SPARE
             self._move("analyzing")
@@ -183,9 +187,8 @@ class Run:
             self._advance()
             await self._finish()
         except Exception as error:
-            self._desk.shared.log.error("defect", f"{self!r} broke: {error!r}", app=self.session.app)
             await self._kill(time.monotonic())
-            self._end("failed", f"internal error: {error!r}")
+            self._broke(error)
 
     async def lost(self) -> None:
         """Its process is gone, and nobody saw how it ended: by what it wrote last it may have been at its end."""
@@ -367,6 +370,11 @@ class Run:
         if self._cancelled:
             return "cancelled", how
         return "failed", how + (f"; it said last: {words}" if words and not self._killed else "")
+
+    def _broke(self, error: Exception) -> None:
+        """A defect must not leave a session that never ends."""
+        self._desk.shared.log.error("defect", f"{self!r} broke: {error!r}", app=self.session.app)
+        self._end("failed", f"internal error: {error!r}")
 
     def _move(self, state: str) -> None:
         if self.session.active and self.session.state != state:

@@ -21,7 +21,6 @@ ENDED: Final = frozenset({"done", "cancelled", "failed", "lost"})
 ACTIVE: Final = ("waiting", "collecting", "recycling", "analyzing")
 GATHERED: Final = frozenset({"wants after", "analyzing", "done", "cancelled", "failed"})
 """States of an outcome in which nothing more is gathered, but for what collectors do last."""
-GRAVE: Final = ("critical", "warning")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +94,6 @@ class Session:
     @property
     def active(self) -> bool:
         return self.state not in ENDED
-
-    @property
-    def gathering(self) -> bool:
-        """Whether it may still ask something of the app."""
-        return self.state in ("waiting", "collecting") and (
-            self.outcome is None or self.outcome.state not in GATHERED
-        )
 
     def covers(self, instance: str) -> bool:
         return instance in self.targets

@@ -91,7 +91,7 @@ class Triggers:
         state = self._gateway.apps.get(app)
         if state is None or not _names(type, state.config.diagnose.dump_on):
             return False
-        saw = masking.text(f"{type}: {message}"[:300]) + (f" at {where[:200]}" if where else "")
+        saw = masking.text(f"{type}: {message}")[:300] + (f" at {where[:200]}" if where else "")
         chosen = state.config.diagnose.collectors or DEFAULT
         self._start(
             state, Trigger("agent", "agent", f"{type} was raised in {instance}", rule=type, saw=saw, at=time.time()),

@@ -1,6 +1,6 @@
 """What control knows of apps, instances, exits, workers …, as a session's process reads it. Pure, quick, on the loop.
 
-Texts of apps (lines, commands) are masked later, in a thread.
+Lines that an app printed are masked later, in a thread.
 """
 
 from __future__ import annotations
@@ -88,12 +88,11 @@ def instance(
 
 
 def exit_of(one: Exit, state: InstanceState | None) -> link.Exit:
-    """`state`: its instance, where it is still remembered."""
+    """Without its lines. `state`: its instance, where it is still remembered."""
     usage = state.usage_history[-1] if state is not None and state.usage_history else None
     return link.Exit(
         instance=one.name, at=one.at, lasted=one.lasted, words=one.words, code=one.code, signal=one.signal, oom=one.oom,
         ours=one.ours, by_itself=one.by_itself, why=state.stop_reason if state is not None and one.ours else "",
-        last_lines=[masking.text(line) for line in one.last_lines],
         memory=usage.rss if usage is not None else None,
         memory_limit=(state.memory_limit or None) if state is not None else None,
         was_ready=state is not None and any(move.state == "ready" for move in state.moves),
@@ -110,6 +109,7 @@ def exit_told(event: Event) -> link.Exit | None:
         words=said["words"], code=said.get("code"), signal=said.get("signal"), oom=str(said.get("oom") or "no"),
         ours=bool(said.get("ours")), by_itself=bool(said.get("by_itself")),
         last_lines=[masking.text(str(line)) for line in said.get("last_lines") or ()],
+        was_ready=event.kind == "exited",  # one that was starting still is told of otherwise
     )  # fmt: skip
 
 
@@ -182,16 +182,16 @@ def state_of(one: AppState) -> tuple[str, str]:
 def _plain(value: Any, depth: int = 0) -> Any:
     """What JSON can have, masked, and not too much of it."""
     if isinstance(value, str):
-        return masking.text(value[:2000])
+        return masking.text(value)[:2000]
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if depth >= 4:
-        return masking.text(str(value)[:200])
+        return masking.text(str(value))[:200]
     if isinstance(value, Mapping):
         return {
-            str(key): masking.masked(str(key), each[:2000]) if isinstance(each, str) else _plain(each, depth + 1)
+            str(key): masking.masked(str(key), each)[:2000] if isinstance(each, str) else _plain(each, depth + 1)
             for key, each in list(value.items())[:50]
         }
     if isinstance(value, Iterable):
         return [_plain(each, depth + 1) for each in list(value)[:50]]
-    return masking.text(str(value)[:200])
+    return masking.text(str(value))[:200]

@@ -29,8 +29,8 @@ SIZE: Final = 16 * 1024
 """Bytes of one, as JSON, before it is packed."""
 VALUE: Final = 2048
 """Characters of one value."""
+_LONE: Final = re.compile(r"\?[^?=&;\s\"'<>]+$")
 _QUERY: Final = re.compile(r"([?&;][^=&;#\s]{1,200}=)[^&;#\s\"'<>]+")
-_LONE: Final = re.compile(r"\?[^=&\s]+$")
 
 
 def row(story: Story) -> Iterable[tuple[str, tuple[Any, ...]]]:
@@ -54,7 +54,7 @@ def written(story: Story) -> bytes:
     """As it is kept and shown: JSON, SIZE bytes at most."""
     cut = story.cut
     phases = [
-        {"phase": name, "at_ms": round(at / 1000, 3), "note": masking.text(note[:500])}
+        {"phase": name, "at_ms": round(at / 1000, 3), "note": masking.text(note)[:500]}
         for name, at, note in story.phases
     ]
     made: dict[str, Any] = {
@@ -100,7 +100,23 @@ def head(data: bytes) -> dict[str, Any] | None:
         name, colon, value = line.partition(":")
         if colon and name:
             fields.append([name, value_of(name, value.strip())])
-    return {"line": query_masked(first)[:8192], "fields": fields}
+    return {"line": _line(first)[:8192], "fields": fields}
+
+
+def _line(first: str) -> str:
+    """Of a request, whose target's query may have whatever sign in it; or of a response."""
+    whole, mark, query = first.partition("?")
+    if mark and not first.startswith("HTTP/"):
+        query, protocol, version = query.rpartition(" HTTP/")
+        if not protocol:  # it was cut within its target
+            query, version = version, ""
+        parts = [part.partition("=") for part in re.split("[&;]", query)]
+        if len(parts) == 1 and not parts[0][1]:
+            shown = masking.MASK if query else ""
+        else:
+            shown = "&".join(f"{name}{sign}{masking.MASK if value else ''}" for name, sign, value in parts)
+        first = f"{whole}?{shown}{protocol}{version}"
+    return masking.text(first)
 
 
 def value_of(name: str, value: str) -> str:
@@ -112,5 +128,5 @@ def value_of(name: str, value: str) -> str:
 
 
 def query_masked(text: str) -> str:
-    """`/a?b=c&d` is `/a?b=***&d`."""
-    return _QUERY.sub(lambda match: match[1] + masking.MASK, text)
+    """`/a?b=c&d` is `/a?b=***&d`, and `/a?b` is `/a?***`: it may be a token."""
+    return _LONE.sub(f"?{masking.MASK}", _QUERY.sub(lambda match: match[1] + masking.MASK, text))

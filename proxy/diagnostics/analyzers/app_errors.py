@@ -252,7 +252,7 @@ def _by_exception(
         against=against,
         rivals=[
             Rival(
-                cause="Another error that prints nothing",
+                cause="another error that prints nothing",
                 against=[f"{units.several(times, 'exception')} for {units.count(number)} errors"],
             )
         ],

@@ -21,12 +21,14 @@ from proxy.diagnostics.analyzers.contract import (
     Rival,
     Seen,
 )
-from proxy.diagnostics.analyzers.situation import CROWDED, LATELY, LONG, Situation
+from proxy.diagnostics.analyzers.situation import CROWDED, LONG, Situation
 from proxy.diagnostics.analyzers.threads import Place
 from proxy.diagnostics.artifacts import Activity, Environment, ProcReport, Sockets, Stacks
 
 ROSE: Final = 1.5
 """Times the usual traffic."""
+LITTLE: Final = 0.4
+"""Of its slots, so many at least are explained by answers a second x the time of one (Little's law)."""
 FULL: Final = 0.9
 
 
@@ -38,7 +40,6 @@ def analyze(seen: Seen) -> Iterator[Finding]:
         yield _no_slots(now, crowded)
         yield from _traffic(seen, now)
         yield from _too_few(seen, now)
-        yield from _one_path(now)
     yield from _workers(seen, now)
 
 
@@ -126,7 +127,7 @@ def _traffic(seen: Seen, now: Situation) -> Iterator[Finding]:
         since=at,
         evidence=evidence,
         against=against,
-        rivals=[Rival(cause="the app became slower", against=["answers take as long as before"] if same else [])],
+        rivals=[Rival(cause="an app that became slower", against=["answers take as long as before"] if same else [])],
         unknown="" if count < 0.5 * len(now.recent) else f"Whether {say.clean(who, 60)}, of whom most are, "
         "is one client.",
         remedies=[
@@ -156,6 +157,8 @@ def _too_few(seen: Seen, now: Situation) -> Iterator[Finding]:
         return
     if any(_busy(seen, now, name) is not None for name in seen.each(Stacks)):
         return  # more slots would wait for its workers
+    if _through(now) * wait < LITTLE * slots:
+        return  # what fills the slots takes longer than what has ended
     cores = [now.cores(one.name) for one in now.instances]
     if any(one is None or one >= 0.5 for one in cores):
         return
@@ -180,8 +183,8 @@ def _too_few(seen: Seen, now: Situation) -> Iterator[Finding]:
             *now.harm.proofs,
         ],
         rivals=[
-            Rival(cause="what the app asks can't take more", speaks_for=["a limit may be there to protect it"]),
-            Rival(cause="the app is slow", against=[f"answers take {units.duration(wait)}"]),
+            Rival(cause="a limit that protects what the app asks", speaks_for=["a limit may be there to protect it"]),
+            Rival(cause="a slow app", against=[f"answers take {units.duration(wait)}"]),
         ],
         unknown="Whether what the app depends on can take more.",
         remedies=[
@@ -196,48 +199,10 @@ def _too_few(seen: Seen, now: Situation) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-def _one_path(now: Situation) -> Iterator[Finding]:
-    """Requests of one shape hold most of the slots, while others are quick where they get one."""
-    held = [one for one in now.known.in_flight if one.instance and not one.tunnel]
-    ended = [one for one in now.recent if one.instance and one.wait_us is not None]
-    if len(held) < 4 or len(ended) < 10:
-        return
-    name, count = say.most(say.shape(one) for one in held)
-    came = [one for one in now.recent if say.ends(one) >= now.at - LATELY]
-    part = sum(say.shape(one) == name for one in came) / len(came)
-    others = [one.wait_us / 1e6 for one in ended if say.shape(one) != name and one.wait_us is not None]
-    mine = [now.at - one.time for one in held if say.shape(one) == name]
-    if count < 0.7 * len(held) or part > 0.5 * count / len(held) or len(others) < 5:
-        return
-    usual, longest = stats.median(others), stats.median(mine)
-    if longest < max(LONG, 5 * usual):
-        return
-    yield Finding(
-        id="slow-path-fills-slots",
-        title=f"{name} holds the slots that all others need",
-        cause=f"{say.share(count, len(held))} requests in flight are {name}, under way for "
-        f"{units.duration(longest)} in "
-        f"the median; they are {units.percent(part)} of the traffic. Others are answered within "
-        f"{units.duration(usual)} once they get a slot.",
-        severity=now.harm.severity,
-        certainty=VERY_LIKELY if count >= 0.85 * len(held) else LIKELY,
-        care="One slow path turns requests away that have nothing to do with it.",
-        since=now.harm.since,
-        evidence=[
-            say.proof(f"{count} of {len(held)} in flight are {name}.", say.RECORDS),
-            say.proof(f"Others: median wait {units.duration(usual)} of {len(others)}.", say.RECORDS),
-            *now.harm.proofs,
-        ],
-        unknown="Why that path is slow, if no other finding says it.",
-        remedies=[
-            say.look("See them.", f"triage requests --app {now.name} --path {name.rpartition(' ')[2]}"),
-            say.later("An app of its own for that path (same command, its own slots), or a limit in the app for it."),
-        ],
-        faults=[*CROWDED, "client-left", "slow"],
-        explains=["no-slots", "slow", "clients-left"],
-        charts=["in_flight", "queue"],
-        weight=now.harm.weight,
-    )
+def _through(now: Situation) -> float:
+    """Answers of instances a second, of late."""
+    span = 15.0
+    return sum(sum(now.now(name, seconds=span)) for name in ("s2xx", "s3xx", "s4xx", "errors")) / span
 
 
 def _workers(seen: Seen, now: Situation) -> Iterator[Finding]:
@@ -314,8 +279,8 @@ def _exhausted(
             *now.harm.proofs,
         ],
         rivals=[
-            Rival(cause="its listener hangs altogether", against=["its threads are at work on requests"]),
-            Rival(cause="each request takes too long", speaks_for=[f"most are at {first.place}"]),
+            Rival(cause="a listener that hangs altogether", against=["its threads are at work on requests"]),
+            Rival(cause="requests that take too long", speaks_for=[f"most are at {first.place}"]),
         ],
         remedies=[
             say.act("Add instances.", now.name, "scale", "As many more are worked on at once.",
@@ -327,7 +292,7 @@ def _exhausted(
         ],
         faults=[*CROWDED, "head-timeout", "connect-timeout", "client-left", "slow"],
         explains=["no-slots", "slow", "clients-left", "accept-queue-full", "connect-times-out", "check-fails",
-                  "probe-wrong", "timeouts", "slow-path", "over-capacity",
+                  "probe-wrong", "timeouts", "slow-path", "over-capacity", "cut-by-drain",
                   *(["slow-handler"] if moves and not other else [])],
         charts=["in_flight", "wait_p50"],
         weight=now.harm.weight,

@@ -240,7 +240,7 @@ def _ended(seen: Seen, ends: list[End]) -> Finding:
         unknown = "Who sent it: the kernel for memory, its own server after a time limit, and a person look alike."
         rivals = [
             Rival(
-                cause="Out of memory",
+                cause="the kernel, for memory",
                 against=["no counter or kernel line of it was found"] if seen.one(HostEvents) is not None else [],
             )
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from proxy import units
@@ -22,6 +22,15 @@ WITHIN: Final = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Seconds after a failure by which the same client asking the same may be a repeat. Many people may share an address
 and a path, so it is compared with how often they ask anyway, and with what follows good answers."""
 
+SOME: Final = 10
+"""Requests below which a rate, or a share, is chance."""
+LEAST: Final = 5.0
+"""Seconds before the first failure that tell how many requests are usual."""
+RISE: Final = 1.3
+"""Times the usual rate that repeats must make of it."""
+Kind = tuple[str, str, str]
+"""Client, method and target."""
+
 
 def analyze(seen: Seen) -> Iterator[Finding]:
     now = Situation(seen.known, seen.each(Activity))
@@ -32,38 +41,31 @@ def analyze(seen: Seen) -> Iterator[Finding]:
 
 
 def _noisy(now: Situation) -> Iterator[Finding]:
-    """A share of what is in flight, and of what came; a gateway in front that sends for all looks like one client."""
+    """A share of what came, and of the time it took; a gateway in front that sends for all looks like one client."""
     came = [one for one in now.recent if one.client]
-    flying = [one for one in now.known.in_flight if one.client]
-    if len({one.client for one in (*came, *flying)}) < 3 or len(came) < FEW:
+    counts = Counter(one.client for one in came)
+    if len(counts) < 3 or len(came) < FEW:
         return
-    counts, held = Counter(one.client for one in came), Counter(one.client for one in flying)
     busy = Counter[str]()
     for one in came:
         busy[one.client] += one.total_us
-    for one in flying:
-        busy[one.client] += int(1e6 * max(0.0, now.at - one.time))
     who = max(busy, key=lambda name: (busy[name], counts[name]))
     took = busy[who] / max(1, sum(busy.values()))
     others = [count for name, count in counts.items() if name != who]
     usual = stats.median(others) if others else 0.0
     low, _ = stats.wilson(counts[who], len(came))
-    much = low >= PART and counts[who] >= 5 * max(1.0, usual)
-    holds = len(flying) >= 5 and held[who] >= PART * len(flying) and took >= PART and held[who] >= 5
-    if not much and not holds:
+    if low < PART or counts[who] < 5 * max(1.0, usual):
         return
-    paths = Counter(say.shape(one) for one in (*came, *flying) if one.client == who)
+    paths = Counter(say.shape(one) for one in came if one.client == who)
     path, often = paths.most_common(1)[0]
     agent = say.most(one.user_agent for one in came if one.client == who and one.user_agent)[0]
     crowded = now.harm.queued or any(now.harm.faults[name] for name in CROWDED)
-    sure: Certainty = VERY_LIKELY if much and (holds or took >= PART) and crowded else LIKELY
+    sure: Certainty = VERY_LIKELY if took >= PART and crowded else LIKELY
     evidence: list[Proof] = [
         say.proof(f"{say.share(counts[who], len(came))} requests of late; the median of {len(others)} others is "
                   f"{usual:.0f}.", say.RECORDS),
         say.proof(f"{units.percent(took)} of the time that requests took.", say.RECORDS),
     ]  # fmt: skip
-    if flying:
-        evidence.append(say.proof(f"{say.share(held[who], len(flying))} requests in flight.", say.RECORDS))
     yield Finding(
         id="noisy-client",
         title=f"One client, {say.clean(who, 60)}, makes most of the load",
@@ -86,7 +88,7 @@ def _noisy(now: Situation) -> Iterator[Finding]:
         ],
         faults=late("app-error", "rate-limited"),
         explains=["no-slots", "over-capacity", "slow", "clients-left", "latency-rose", "cpu-bound", "slow-path",
-                  "slow-path-fills-slots", "workers-exhausted", "timeouts", "errors-rose", "slots-too-few"],
+                  "workers-exhausted", "timeouts", "errors-rose", "slots-too-few"],
         charts=["requests", "in_flight", "queue"],
         weight=now.harm.weight,
     )  # fmt: skip
@@ -96,17 +98,21 @@ def _storm(now: Situation) -> Iterator[Finding]:
     """Requests that are sent again after they failed: by clients, and by the gateway itself."""
     every = [one for one in now.known.records if say.ends(one) >= now.at - LATELY and one.client]
     failed = [one for one in every if _failed(one)]
-    if len(failed) < 10:
+    if len(failed) < SOME:
         return
-    starts: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    starts: dict[Kind, list[float]] = defaultdict(list)
     for one in every:
-        starts[one.client, one.method, one.target].append(one.time)
+        starts[_kind(one)].append(one.time)
     for times in starts.values():
         times.sort()
-    good = [one for one in every if not _failed(one)]
-    after = [_next(one, starts[one.client, one.method, one.target]) for one in failed]
-    usually = [_next(one, starts[one.client, one.method, one.target]) for one in good]
-    rates = [_rate(starts[one.client, one.method, one.target]) for one in failed]
+    if not _grew(now, failed, starts):
+        return
+    theirs = {one.client for one in failed}
+    good = [one for one in every if one.client in theirs and not _failed(one)]
+    after = [_next(one, starts[_kind(one)]) for one in failed]
+    usually = [_next(one, starts[_kind(one)]) for one in good]
+    often = {kind: _rate(times) for kind, times in starts.items()}
+    rates = [often[_kind(one)] for one in failed]
     excess, first, soon = max(
         (_excess(after, rates, *band), *band) for band in zip((0.0, *WITHIN), WITHIN, strict=False)
     )
@@ -114,18 +120,16 @@ def _storm(now: Situation) -> Iterator[Finding]:
     part, usual = again / len(failed), normal / len(good) if good else 0.0
     ring = now.ring
     tried, asked = say.total(ring, "retries", now.at - LATELY), say.requests(now.known, now.at - LATELY)
-    clients = len({one.client for one in failed})
+    clients = len(theirs)
     busy = sum(one.status in (429, 503) for one in failed) >= 0.5 * len(failed)
-    storm = excess >= 0.3 and bool(good) and part >= usual + 0.25 and again >= 10 and _grew(now)
-    if not storm:
+    if excess < 0.3 or not good or part < usual + 0.25 or again < SOME:
         return
     yield Finding(
         id="retry-storm",
         title=f"Failed requests of {now.name} are sent again, which adds to the load",
         cause=f"{say.share(again, len(failed))} failed requests came again within {units.duration(soon)} from the same "
-        f"client, of {units.several(clients, 'client')}; of good ones {units.percent(usual)} did, and "
-        "traffic has grown "
-        "since it began.",
+        f"client, of {units.several(clients, 'client')}; of good ones {units.percent(usual)} did, and there is more "
+        "traffic than before the first failure.",
         severity=now.harm.severity if busy else "warning",
         certainty=LIKELY,
         care="Repeats keep an app down that could serve what is asked but once.",
@@ -173,12 +177,32 @@ def _excess(after: Sequence[float], rates: Sequence[float], first: float, last: 
     return _within(after, first, last) / len(after) - expected
 
 
-def _grew(now: Situation) -> bool:
-    """Traffic is larger than before the trouble, as repeats make it."""
-    since = now.harm.since or now.at - 60
-    before = say.mean([value for _, value in say.values(now.ring, "requests", 0.0, since - 5)])
-    after = say.mean([value for _, value in say.values(now.ring, "requests", since)])
-    return before is not None and before > 0 and (after or 0.0) >= 1.2 * before
+def _grew(now: Situation, failed: Sequence[Record], starts: Mapping[Kind, Sequence[float]]) -> bool:
+    """Whether there is more traffic than before the first failure, and more of what fails, as repeats make it.
+
+    Nothing came before: that can't be told. New requests that fail from the start are no repeats, however many.
+    """
+    first = min(one.time for one in failed)
+    every = [(at, value) for at, value in say.values(now.ring, "requests") if value]
+    began = min((at for at, _ in every), default=first)
+    whole = (sum(value for at, value in every if at < int(first)), int(first) - began,
+             sum(value for at, value in every if at >= int(first)), now.at - int(first))  # fmt: skip
+    mine = sorted(at for kind in {_kind(one) for one in failed} for at in starts[kind])
+    before = bisect_left(mine, first)
+    kinds = (before, first - mine[0], len(mine) - before, now.at - first)
+    return _more(*whole) and _more(*kinds)
+
+
+def _more(before: float, lasted: float, after: float, lasts: float) -> bool:
+    """Whether so many in `lasts` seconds are more, beyond chance, than so many in the `lasted` seconds before."""
+    if before < SOME or lasted < LEAST or lasts <= 0:
+        return False
+    usual, noise = before / lasted, math.sqrt(before) / lasted
+    return after / lasts >= max(RISE * usual, usual + 3 * noise)
+
+
+def _kind(one: Record) -> Kind:
+    return one.client, one.method, one.target
 
 
 def _failed(one: Record) -> bool:

@@ -122,7 +122,7 @@ def _stale(seen: Seen) -> Iterator[Finding]:
         evidence=evidence,
         rivals=[
             Rival(
-                cause="These requests themselves make it close",
+                cause="these requests themselves",
                 against=[f"{len(tries) - len(again)} of {len(tries)} went well on a fresh connection"],
             )
         ],
@@ -239,11 +239,11 @@ def _before_head(known: Known, fault: str, ident: str) -> Iterator[Finding]:
         evidence=evidence,
         rivals=[
             Rival(
-                cause="A race with the app's keep-alive time",
+                cause="a race with the app's keep-alive time",
                 against=[f"{fresh} of {len(tries)} connections were fresh"],
             ),
             Rival(
-                cause="A process behind its server (a worker) ended",
+                cause="the end of a process behind its server (a worker)",
                 speaks_for=[] if lines else ["its first process goes on in that case too"],
             ),
         ],
@@ -347,7 +347,7 @@ def _truncated(known: Known) -> Iterator[Finding]:
         evidence=evidence,
         rivals=[
             Rival(
-                cause="A process behind its server (a worker) ended in the middle",
+                cause="the end of a process behind its server (a worker) in the middle",
                 speaks_for=[] if same or lines else ["it looks the same from here"],
             )
         ],

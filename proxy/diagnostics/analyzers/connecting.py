@@ -112,7 +112,7 @@ def _refused(seen: Seen) -> Iterator[Finding]:
         until=found.last if known.at - found.last > say.LATELY else 0.0,
         evidence=evidence,
         rivals=[
-            Rival(cause="A firewall that answers with a reset", against=["it would drop packets more often than reset"])
+            Rival(cause="a firewall that answers with a reset", against=["it would drop packets more often than reset"])
         ]
         if first is None or first.kind == "address"
         else [],
@@ -187,7 +187,7 @@ def _queue_full(seen: Seen) -> Iterator[Finding]:
             )
             rivals = [
                 Rival(
-                    cause="More connections come than it can ever take",
+                    cause="more connections than it can ever take",
                     speaks_for=[] if cores < 0.2 else [f"it is busy ({cores:.2f} cores)"],
                     against=[f"it uses {cores:.2f} cores only"] if cores < 0.2 else [],
                 )
@@ -244,8 +244,8 @@ def _timed_out(seen: Seen, found: say.Span, tries: list[say.Tried]) -> Finding:
     tracked = host.conntrack if host is not None else None
     sure: Certainty = NOT_KNOWN
     rivals = [
-        Rival(cause="Its accept queue was full because it hung"),
-        Rival(cause="Packets to it are dropped on the way"),
+        Rival(cause="a hang that filled its accept queue"),
+        Rival(cause="packets that are dropped on the way"),
     ]
     still = known.at - found.last <= 30.0
     address = bool(names) and (names[0] not in there or there[names[0]].kind == "address")

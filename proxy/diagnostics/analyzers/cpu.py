@@ -98,7 +98,10 @@ def _throttled(now: Situation, activity: Activity | None, instance: str) -> Iter
                       say.of(instance, "activity")),
             *now.harm.proofs,
         ],
-        rivals=[Rival(cause="it computes more than it used to", speaks_for=["a limit only shows when it is reached"])],
+        rivals=[
+            Rival(cause="an app that computes more than it used to",
+                  speaks_for=["a limit only shows when it is reached"]),
+        ],
         unknown="Whether the limit is too low, or the app computes too much: its profile says where the time goes.",
         remedies=[
             say.act(f"Give it more CPU: {more:g} cores.", now.name, "scale",
@@ -136,7 +139,7 @@ def _bound(
         name = stuck.place
         evidence.append(say.proof(f"{stuck.said()} computing at {stuck.chain}.", say.of(instance, "stacks")))
     what = _kind(profile, name) if profile is not None else ""
-    endless = _endless(now, instance, single, stuck, standing, name if share >= 0.5 else "")
+    endless = _endless(now, instance, single, standing)
     many = _runnable(standing) if standing is not None and standing.runtime == "python" else 0.0
     sure: Certainty = VERY_LIKELY if share >= 0.3 or (stuck is not None and wants >= FULL * min(may, 1.0)) else LIKELY
     at = f" at {name}" if name else ""
@@ -200,24 +203,18 @@ def _rose(now: Situation) -> bool:
     return len(before) >= 30 and bool(usual) and (say.mean(recent) or 0.0) >= 1.5 * (usual or 1.0)
 
 
-def _endless(
-    now: Situation, instance: str, single: float, stuck: Place | None, standing: threads.Standing | None, hot_: str
-) -> str:
+def _endless(now: Situation, instance: str, single: float, standing: threads.Standing | None) -> str:
     """The request that one thread has computed at for long, in words; "": there is none."""
-    held = [one for one in now.held if one.instance == instance and now.at - one.time >= ENDLESS]
-    long = standing is not None and standing.span >= ENDLESS and len(standing.rounds) >= 4
-    if not (held or long) or single < 0.6 * max(1.0, now.wants(instance) or 0.0):
+    if standing is None or standing.span < ENDLESS or len(standing.rounds) < 4:
         return ""
-    same = standing is not None and any(_one_thread(standing, function) for function in _functions(standing))
-    if not (stuck is not None and stuck.stuck) and not same and not (hot_ and held):
+    if single < 0.6 * max(1.0, now.wants(instance) or 0.0):
         return ""
-    if not held:
-        answered = say.mean(now.now("requests", instance, 20.0)) or 0.0
-        seconds = standing.span if standing is not None else 0.0
-        others = now.in_flight_of(instance) > 1 or answered < 0.5 / max(1.0, seconds)
-        return f"A request, under way for {units.duration(seconds)} or longer," if same and others else ""
-    oldest = held[0]
-    return f"{say.request(oldest)}, under way for {units.duration(now.at - oldest.time)},"
+    if not any(_one_thread(standing, function) for function in _functions(standing)):
+        return ""
+    answered = say.mean(now.now("requests", instance, 20.0)) or 0.0
+    if now.in_flight_of(instance) <= 1 and answered >= 0.5 / max(1.0, standing.span):
+        return ""
+    return f"A request, under way for {units.duration(standing.span)} or longer,"
 
 
 def _functions(standing: threads.Standing) -> set[str]:

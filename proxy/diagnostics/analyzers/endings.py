@@ -153,7 +153,7 @@ class Reader:
             if degree == CERTAIN
             else [
                 Rival(
-                    cause="Killed by hand, or by another program",
+                    cause="a kill by hand, or by another program",
                     speaks_for=["signal 9 looks the same"],
                     against=[one.text for one in evidence[1:]],
                 )
@@ -242,12 +242,12 @@ class Reader:
             against,
             [
                 Rival(
-                    cause="A person or a program on this machine",
+                    cause="a person or a program on this machine",
                     speaks_for=["any process of the same user or of root can"],
                 ),
-                Rival(cause="The app itself, or a child of it", speaks_for=["looks the same"]),
+                Rival(cause="the app itself, or a child of it", speaks_for=["looks the same"]),
                 *(
-                    [Rival(cause="The kernel, for memory", against=[one.text for one in against])]
+                    [Rival(cause="the kernel, for memory", against=[one.text for one in against])]
                     if number == 9
                     else []
                 ),
@@ -291,7 +291,7 @@ class Reader:
             [],
             [
                 Rival(
-                    cause="The same signal, sent from outside",
+                    cause="the same signal, sent from outside",
                     speaks_for=["kill -SEGV looks the same in the status"],
                     against=[one.text for one in evidence[1:]],
                 )
@@ -355,7 +355,7 @@ class Reader:
             [],
             [
                 Rival(
-                    cause="An error that nothing caught, and whose text was lost", speaks_for=["it gives the same code"]
+                    cause="an error that nothing caught, and whose text was lost", speaks_for=["it gives the same code"]
                 )
             ]
             if runtimes
@@ -380,12 +380,14 @@ class Reader:
         )
         rivals = [
             Rival(
-                cause="It chose that exit code itself",
+                cause="an exit code that it chose itself",
                 against=["a shell or a container stands in its command"] if shell else [],
             )
         ]
         if number == 9:
-            rivals.append(Rival(cause="Out of memory within a container", speaks_for=["it gives the same code"]))
+            rivals.append(
+                Rival(cause="the kernel, for memory within a container", speaks_for=["it gives the same code"])
+            )
         return Ending(
             ended,
             "killed-inside",
@@ -425,7 +427,7 @@ class Reader:
             [],
             [
                 Rival(
-                    cause="A signal from elsewhere that it obeyed in order",
+                    cause="a signal from elsewhere that it obeyed in order",
                     speaks_for=["gives exit code 0 as well"],
                     against=["it printed nothing of a signal"] if lines else [],
                 )

@@ -9,7 +9,7 @@ from proxy import units
 from proxy.diagnostics.analyzers import say, threads
 from proxy.diagnostics.analyzers.contract import LIKELY, VERY_LIKELY, Analyzer, Certainty, Finding, Proof, Rival, Seen
 from proxy.diagnostics.analyzers.cpu import hot, limit
-from proxy.diagnostics.analyzers.situation import Situation, explains, late, paths
+from proxy.diagnostics.analyzers.situation import Situation, explains, late
 from proxy.diagnostics.analyzers.threads import Place, Standing
 from proxy.diagnostics.artifacts import Activity, HostReport, ProcReport, Profile, Sockets, Stacks
 
@@ -46,7 +46,7 @@ def _unnamed(now: Situation, seen: Seen, instance: str, standing: Standing) -> I
     if sum(running) < 0.5 * len(running) or len(running) < 2 or wants < 0.6:
         return
     silent = _silences(now)
-    slow = list(now.slow_paths) or paths(now.held)
+    slow = list(now.slow_paths)
     yield Finding(
         id="event-loop-blocked",
         title=f"The event loop of {instance} is blocked by computing",
@@ -153,8 +153,7 @@ def _finding(now: Situation, seen: Seen, instance: str, standing: Standing, plac
                 against=["the loop would be idle then; it stands in the app's code"],
             ),
             Rival(
-                cause="its CPU "
-                "limit",
+                cause="its CPU limit",
                 speaks_for=[f"it may use {may:g} cores"] if (may := limit(seen, now, instance)) < 1 else [],
             ),
         ],

@@ -11,12 +11,14 @@ from typing import Final
 
 from proxy import units
 from proxy.diagnostics.analyzers import say
-from proxy.diagnostics.analyzers.contract import CERTAIN, Analyzer, Finding, Proof, Remedy, Seen, Severity
+from proxy.diagnostics.analyzers.contract import CERTAIN, NOT_KNOWN, Analyzer, Finding, Proof, Remedy, Seen, Severity
 from proxy.diagnostics.analyzers.endings import Ending, Reader
 from proxy.diagnostics.artifacts import Exit, HostEvents, HostReport, Known
 
 RECENT: Final = 1800.0
 """Seconds: older ends are history."""
+CUT: Final = "instance-recycled"
+OWN: Final = "Triage stopped the instance as it was told to"
 _FAULTS: Final = ("instance-exited", "closed-before-head", "reset-before-head", "connect-refused", "body-truncated")
 
 _TITLES: Final = {
@@ -47,6 +49,7 @@ def served(known: Known, ended: Exit) -> bool:
     return (
         ended.was_ready
         or say.total(known.rings.get(ended.instance), "requests", ended.at - ended.lasted, ended.at + 1) > 0
+        or any(one.instance == ended.instance and one.time <= ended.at for one in known.records)
     )
 
 
@@ -233,12 +236,15 @@ def _remedies(known: Known, last: Ending) -> list[Remedy]:
 
 
 def _cut_by_drain(known: Known) -> Iterator[Finding]:
-    """Triage's own doing, as planned; only where requests were lost by it."""
-    found = say.faults(known, "instance-recycled", since=known.at - 900)
+    """Triage's own doing, as planned; only where requests were lost by it.
+
+    Where a rule of autoheal replaced the instance, something was wrong with it before: that is not known from here.
+    """
+    found = say.faults(known, CUT, since=known.at - 900)
     if not found.count:
         return
     cut = [event for event in known.events if event.kind in ("drain-cut", "killed") and known.at - event.at <= 900]
-    slow = [say.ends(one) - one.time for one in known.records if one.fault == "instance-recycled"]
+    slow = [say.ends(one) - one.time for one in known.records if one.fault == CUT]
     evidence: list[Proof] = [
         say.proof(
             f"{units.several(found.count, 'attempt')} ended as instance-recycled since {say.stamp(found.first)}.",
@@ -246,27 +252,36 @@ def _cut_by_drain(known: Known) -> Iterator[Finding]:
         )
     ]
     evidence += [say.proof(f"{say.stamp(event.at)}: {say.clean(event.text)}.", say.EVENTS) for event in cut[-3:]]
+    names = {event.instance for event in cut} | {one.instance for one in known.records if one.fault == CUT}
+    healed = [
+        event for event in known.events
+        if event.kind == "heal" and event.instance in names - {""} and known.at - 900 <= event.at <= found.last
+    ]  # fmt: skip
+    evidence += [say.proof(f"{say.stamp(event.at)}: {say.clean(event.text)}.", say.EVENTS) for event in healed[-1:]]
     if slow:
         evidence.append(say.proof(f"The longest of them had lasted {units.duration(max(slow))}.", say.RECORDS))
     yield Finding(
         id="cut-by-drain",
         title=_TITLES["cut-by-drain"] + ".",
-        cause="Triage stopped the instance as it was told to; these requests were not done when the time for "
-        "draining had passed.",
+        cause=(f"A rule of autoheal replaced {healed[-1].instance}" if healed else OWN)
+        + "; these requests were not done when the time for draining had passed.",
         severity="warning",
-        certainty="certain",
+        certainty=NOT_KNOWN if healed else CERTAIN,
         care="Who waits for a long answer gets a 502 at each deploy or recycle.",
+        unknown=f"What was wrong with {healed[-1].instance} before, unless another finding says it." if healed else "",
         app=known.app.name,
         since=found.first,
         until=found.last,
         evidence=evidence,
         remedies=[
-            say.later(
+            say.look("Look again when it comes back.", f"triage diagnose {known.app.name} --for 30s")
+            if healed
+            else say.later(
                 f"A longer apps.{known.app.name}.process.stop.timeout, or shorter requests.",
                 "Long requests end by themselves.",
             ),
         ],
-        faults=["instance-recycled"],
+        faults=[CUT],
         weight=float(found.count),
     )
 

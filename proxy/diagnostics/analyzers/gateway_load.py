@@ -83,7 +83,8 @@ def analyze(seen: Seen) -> Iterator[Finding]:
         evidence=evidence,
         rivals=[
             Rival(
-                cause="another program takes its CPU", speaks_for=[] if not late else ["a late loop is seen then too"]
+                cause="another program that takes its CPU",
+                speaks_for=[] if not late else ["a late loop is seen then too"],
             )
         ],
         unknown="" if refused.count else "Whether it is its own load, or another program takes its CPU.",

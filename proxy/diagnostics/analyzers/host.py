@@ -112,7 +112,7 @@ def _cpu(seen: Seen, now: Situation, host: HostReport) -> Iterator[Finding]:
         care="Every request on this machine takes longer, of all apps and in the gateway too.",
         since=now.harm.since,
         evidence=[*evidence, *now.harm.proofs],
-        rivals=[Rival(cause="the app computes itself", against=[f"it uses {mine:.2f} of {cores:g} cores"])],
+        rivals=[Rival(cause="the app's own computing", against=[f"it uses {mine:.2f} of {cores:g} cores"])],
         unknown="" if foreign else "Whose work it is: no program that uses much was seen.",
         remedies=[
             say.look("See what runs.", "top -o %CPU"),
@@ -199,7 +199,8 @@ def _disk(now: Situation, host: HostReport) -> Iterator[Finding]:
         ],
         rivals=[
             Rival(
-                cause="another program uses the disk", speaks_for=[] if own else ["it reads and writes little itself"]
+                cause="another program that uses the disk",
+                speaks_for=[] if own else ["it reads and writes little itself"],
             )
         ],
         remedies=[

@@ -28,8 +28,7 @@ def analyze(seen: Seen) -> Iterator[Finding]:
         waits = sum(place.same for place in waiting)
         if not waits or waits < 0.4 * sum(place.least for place in there) or (now.wants(instance) or 0.0) > 0.7:
             continue
-        alone = waits == 1 and not any(now.at - held.time >= 5.0 for held in now.held if held.instance == instance)
-        if not alone:
+        if waits > 1:  # one alone is as well a wait of its own
             yield _finding(now, instance, waiting, _holders(one, there, waiting), cores)
 
 
@@ -106,7 +105,7 @@ def _finding(
         evidence=[*proofs, *now.harm.proofs],
         rivals=[
             Rival(cause="a slow dependency", against=["these threads do not sleep on a socket"] if known else []),
-            Rival(cause="it computes", against=[f"{cores:.2f} cores"] if quiet else []),
+            Rival(cause="a long computation", against=[f"{cores:.2f} cores"] if quiet else []),
         ],
         unknown=unknown,
         remedies=[
@@ -118,7 +117,7 @@ def _finding(
             say.later(later),
         ],
         faults=late(),
-        explains=explains("workers-exhausted", "slow-handler", "slow-path", "one-bad-instance", "stuck-requests"),
+        explains=explains("workers-exhausted", "slow-handler", "slow-path", "one-bad-instance"),
         charts=["in_flight", "cpu", "wait_p50"],
         weight=now.harm.weight,
     )  # fmt: skip

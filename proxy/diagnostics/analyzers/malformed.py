@@ -185,10 +185,8 @@ def _malformed(known: Known) -> Iterator[Finding]:
                 say.RECORDS,
             )
         )
-    cause = (
-        f"{say.listed(instances) or known.app.name} does not answer as HTTP says: "
-        f"{words or say.clean(detail) or 'its response is not valid'}."
-    )
+    who = f"{say.listed(instances) or known.app.name} {'do' if len(instances) > 1 else 'does'}"
+    cause = f"{who} not answer as HTTP says: {words or say.clean(detail) or 'its response is not valid'}."
     yield Finding(
         id="malformed-response",
         title=f"{known.app.name} answers{f' {shape}' if only else ''} with something that is not valid HTTP.",
@@ -201,7 +199,7 @@ def _malformed(known: Known) -> Iterator[Finding]:
         since=found.first,
         until=found.last if known.at - found.last > say.LATELY else 0.0,
         evidence=evidence,
-        rivals=[Rival(cause="Something between the gateway and the app changes it")]
+        rivals=[Rival(cause="something between the gateway and the app that changes it")]
         if any(one.kind == "address" for one in known.instances)
         else [],
         remedies=[

@@ -177,7 +177,7 @@ def _rising(seen: Seen, rises: Sequence[Rise]) -> Finding:
         [],
         [
             Rival(
-                cause="A cache that fills and then stays as it is",
+                cause="a cache that fills and then stays as it is",
                 speaks_for=[] if rise.steady else ["the rise slackens"],
                 against=["the pace has not slackened"] if rise.steady else [],
             )
@@ -185,7 +185,7 @@ def _rising(seen: Seen, rises: Sequence[Rise]) -> Finding:
     )
     if rise.busier:
         against.append(say.proof("The load rose as well.", say.RINGS))
-        rivals.append(Rival(cause="More load", speaks_for=["the load rose as well"]))
+        rivals.append(Rival(cause="more load", speaks_for=["the load rose as well"]))
     when = (
         f" It reaches {'its limit' if one.memory_limit else 'the end of the machine' + chr(39) + 's memory'} in "
         f"about {units.duration(rise.left)}, if it goes on like this."

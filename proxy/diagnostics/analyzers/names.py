@@ -28,7 +28,7 @@ def analyze(seen: Seen) -> Iterator[Finding]:
         )
     ]
     evidence += [say.proof(f"{say.stamp(event.at)}: {say.clean(event.text)}.", say.EVENTS) for event in told[-3:]]
-    rivals = [Rival(cause="This machine's resolver"), Rival(cause="The name itself")]
+    rivals = [Rival(cause="this machine's resolver"), Rival(cause="the name itself")]
     if host is not None and host.resolver:
         well = [name for name, value in host.resolver.items() if isinstance(value, float)]
         bad = {name: value for name, value in host.resolver.items() if isinstance(value, str)}

@@ -83,7 +83,7 @@ def _finding(
         rivals=[
             Rival(cause="a deadlock", speaks_for=[] if holding else ["no thread was seen to work with what is held"]),
             Rival(
-                cause="the pool is only too small",
+                cause="a pool that is only too small",
                 speaks_for=["its holders were seen at different lines"] if len(holding) > 1 else [],
                 against=[] if len(holding) > 1 else [held.rstrip(".")],
             ),
@@ -105,7 +105,7 @@ def _finding(
             say.later("Take with a time limit, and give back in a finally or with block."),
         ],
         faults=late("app-error"),
-        explains=explains("workers-exhausted", "slow-handler", "slow-path", "stuck-requests"),
+        explains=explains("workers-exhausted", "slow-handler", "slow-path"),
         charts=["in_flight", "wait_p50", "queue", "cpu"],
         weight=now.harm.weight,
     )  # fmt: skip

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from proxy import units
@@ -81,9 +82,14 @@ def request(record: Record) -> str:
 
 def shape(record: Record) -> str:
     """The same with `*` for parts that look like ids, so that requests of one kind count as one."""
-    path = record.target.partition("?")[0]
+    return _shape(record.method, record.target.partition("?")[0])
+
+
+@lru_cache(maxsize=8192)
+def _shape(method: str, path: str) -> str:
+    """Asked for each record by many analyzers, and paths are few."""
     parts = ["*" if _NUMBERS.match(part) else part for part in path.split("/")]
-    return f"{clean(record.method, 16)} {clean('/'.join(parts), 200)}"
+    return f"{clean(method, 16)} {clean('/'.join(parts), 200)}"
 
 
 def of(name: str, artifact: str) -> str:

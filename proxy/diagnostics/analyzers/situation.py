@@ -34,7 +34,8 @@ LATE: Final = (*HANGING, *CROWDED, "client-left", "slow")
 """What requests meet when an app is too slow."""
 SYMPTOMS: Final = (
     "no-slots", "clients-left", "slow", "timeouts", "latency-rose", "errors-rose",
-    "stuck-requests", "check-fails", "probe-wrong", "probe-blind", "accept-queue-full", "connect-times-out",
+    "cut-by-drain", "check-fails", "probe-wrong", "probe-blind", "accept-queue-full",
+    "connect-times-out",
 )  # fmt: skip
 """What follows from an app that answers slowly or not at all."""
 
@@ -128,16 +129,6 @@ class Situation:
         return list(dict.fromkeys([*names, *self.activity, *(name for each in more for name in each)]))
 
     @cached_property
-    def held(self) -> list[Record]:
-        """Requests under way for longer than others take, oldest first; tunnels and streams are not among them."""
-        least = max(LONG, 5 * (self.usual_wait or 0.0))
-        mine = [
-            one for one in self.known.in_flight
-            if not one.tunnel and self.at - one.time >= least and not one.bytes_out and one.wait_us is None
-        ]  # fmt: skip
-        return sorted(mine, key=lambda one: one.time)
-
-    @cached_property
     def recent(self) -> list[Record]:
         """Records of requests that ended of late, newest first."""
         return [one for one in self.known.records if say.ends(one) >= self.at - LATELY]
@@ -182,7 +173,6 @@ class Situation:
         harm = Harm(wait=self.wait, usual=self.usual_wait)
         self._faults(harm)
         self._waits(harm)
-        self._held(harm)
         self._queue(harm)
         self._paths(harm)
         self._none_ends(harm)
@@ -305,20 +295,6 @@ class Situation:
         lead = len(ring.values[column]) % width
         at = there[found.at][0]
         return float(ring.start + (at * width if not lead else max(0, (at - 1) * width + lead)))
-
-    def _held(self, harm: Harm) -> None:
-        if not self.held:
-            return
-        oldest = self.at - self.held[0].time
-        number = len(self.held)
-        if number < 3 and oldest < 5 * LONG and not harm:
-            return
-        harm.slow = True
-        harm.hanging |= oldest >= 10 * LONG
-        for_long = units.duration(oldest)
-        text = f"{units.several(number, 'request')} under way without an answer, the oldest for {for_long}."
-        harm.proofs.append(say.proof(text, say.RECORDS))
-        harm.since = min(harm.since or self.held[0].time, self.held[0].time)
 
     def _queue(self, harm: Harm) -> None:
         waiting = self.now("queue", seconds=20.0)

@@ -58,7 +58,7 @@ def _left(now: Situation) -> Iterator[Finding]:
         since=min(one.time for one in left),
         evidence=[say.proof(f"{len(left)} ended as client-left, after {units.duration(min(waited))} to "
                             f"{units.duration(max(waited))}.", say.RECORDS)],
-        rivals=[Rival(cause="the app is slow", speaks_for=["they had waited longer than is usual"] if long else [],
+        rivals=[Rival(cause="a slow app", speaks_for=["they had waited longer than is usual"] if long else [],
                       against=[] if long else ["they had not waited longer than is usual"])],
         unknown="" if certainty == LIKELY else "Why each of them left.",
         remedies=[say.look("See them.", f"triage requests --app {now.name} --fault client-left")],
@@ -100,7 +100,7 @@ def _cold(now: Situation, one: Instance, first: float, last: float) -> Finding:
         instances=[one.name],
         since=one.ready_at,
         evidence=[say.proof(f"Median wait {units.duration(first)}, then {units.duration(last)}.", say.RINGS)],
-        rivals=[Rival(cause="traffic fell meanwhile", speaks_for=[])],
+        rivals=[Rival(cause="a fall of traffic meanwhile", speaks_for=[])],
         remedies=[say.later("A health check that passes once caches and connections are there; process.slow_start.")],
         faults=["slow"],
         explains=["slow", "latency-rose"],
@@ -112,12 +112,12 @@ def _slow(now: Situation) -> Finding:
     """The symptom alone; what lies behind it is another finding."""
     wait, usual = now.wait, now.usual_wait
     slow = [one for one in now.recent if (one.wait_us or one.total_us) >= LONG * 1e6]
-    shape = paths([*slow, *now.held])
+    shape = paths(slow)
     rose = usual is not None and wait is not None and wait >= 2 * usual
     said = (
         f"The median wait is {units.duration(wait)}, usual is {units.duration(usual)}"
         if rose and wait is not None and usual is not None
-        else f"{units.several(len(slow) + len(now.held), 'request')} of late took {units.duration(LONG)} or longer"
+        else f"{units.several(len(slow), 'request')} of late took {units.duration(LONG)} or longer"
     )
     where = f", most of them {say.listed(shape)}" if shape else ""
     return Finding(

@@ -8,7 +8,7 @@ from typing import Final
 
 from proxy import units
 from proxy.diagnostics.analyzers import say
-from proxy.diagnostics.analyzers.contract import LIKELY, VERY_LIKELY, Analyzer, Certainty, Finding, Proof, Rival, Seen
+from proxy.diagnostics.analyzers.contract import LIKELY, VERY_LIKELY, Analyzer, Finding, Rival, Seen
 from proxy.diagnostics.analyzers.situation import CROWDED, Situation, paths
 from proxy.diagnostics.artifacts import Activity, Record, Sockets
 
@@ -20,29 +20,15 @@ PART: Final = 0.5
 
 def analyze(seen: Seen) -> Iterator[Finding]:
     now = Situation(seen.known, seen.each(Activity))
-    flying = now.known.in_flight
-    late = [one for one in flying if now.at - one.time >= LONG and one.instance]
-    out = [one for one in late if one.wait_us is not None and not one.tunnel]
-    tunnels = [one for one in late if one.tunnel]
-    into = [one for one in late if one.wait_us is None and one.method in ("POST", "PUT", "PATCH") and _sending(one)]
     crowded = sum(now.harm.faults[name] for name in CROWDED)
+    full = crowded >= 3 or now.harm.queued
     stalled = [one for one in now.recent if one.fault in ("client-stalled", "client-timeout")]
     slow = [one for one in now.recent if one.body_us is not None and one.body_us >= LONG * 1e6 and not one.tunnel]
-    taken = max(1.0, float(now.slots or now.in_flight or len(flying)))
     reading = [one for one in now.recent if one.fault in ("client-left", "client-stalled") and _in_body(one)]
-    if not out and (len(reading) >= 5 or (crowded >= 3 or now.harm.queued)):
+    if len(reading) >= 5 or full:
         yield from _readers(now, seen, reading, slow, crowded)
-    if not (crowded >= 3 or now.harm.queued):
-        if len(stalled) >= 5 and len(reading) < 5:
-            yield _stalled(now, stalled)
-        return
-    if len(tunnels) >= PART * taken:
-        yield _finding(now, "streams-hold-slots", tunnels, taken, [],
-                       "tunnels (WebSockets and the like) that are meant to stay open")  # fmt: skip
-    elif len(out) >= max(2.0, PART * taken):
-        yield _finding(now, "slow-clients", out, taken, [*stalled, *slow], "responses that are still on their way")
-    elif len(into) >= max(2.0, PART * taken):
-        yield _finding(now, "slow-uploads", into, taken, stalled, "requests whose content is still coming")
+    if not full and len(stalled) >= 5 and len(reading) < 5:
+        yield _stalled(now, stalled)
 
 
 def _in_body(one: Record) -> bool:
@@ -88,7 +74,7 @@ def _readers(
         since=min(one.time for one in every),
         evidence=evidence,
         rivals=[
-            Rival(cause="the app writes its bodies slowly",
+            Rival(cause="an app that writes its bodies slowly",
                   against=["it has bytes waiting to be taken"] if asleep else [],
                   speaks_for=[] if asleep else ["seen from here, a slow body looks alike on both sides"]),
         ],
@@ -111,66 +97,6 @@ def _senders(one: Sockets) -> int:
         sum(max(peer.senders, peer.unsent) for peer in sample.peers if peer.by == "client") for sample in one.samples
     ]
     return round(say.middle(counts) or 0)
-
-
-def _sending(one: Record) -> bool:
-    return one.bytes_in > 0 or one.sent > 0
-
-
-def _finding(
-    now: Situation, ident: str, held: Sequence[Record], taken: float, more: Sequence[Record], what: str
-) -> Finding:
-    clients = Counter(one.client for one in held)
-    who, most = clients.most_common(1)[0]
-    oldest = units.duration(now.at - min(one.time for one in held))
-    rates = sorted(one.bytes_out / max(0.1, now.at - one.time) for one in held)
-    speed = f", at {units.size(rates[len(rates) // 2])}/s in the median" if ident == "slow-clients" else ""
-    quick = say.middle(one.wait_us / 1e6 for one in held if one.wait_us is not None)
-    titles = {
-        "slow-clients": "Clients that read slowly hold the slots",
-        "slow-uploads": "Clients that send slowly hold the slots",
-        "streams-hold-slots": "Streams that stay open hold the slots",
-    }
-    evidence: list[Proof] = [
-        say.proof(f"{say.share(len(held), taken)} slots: {what}, the oldest for {oldest}{speed}.", say.RECORDS)
-    ]
-    if quick is not None and ident == "slow-clients":
-        evidence.append(say.proof(f"The app had begun to answer them after {units.duration(quick)}.", say.RECORDS))
-    if more:
-        evidence.append(say.proof(f"{units.several(len(more), 'request')} like them ended of late.", say.RECORDS))
-    sure: Certainty = VERY_LIKELY if quick is not None and quick < 1.0 and len(held) >= 0.7 * taken else LIKELY
-    return Finding(
-        id=ident,
-        title=titles[ident],
-        cause=f"{say.share(len(held), taken)} slots are held by {what}, the oldest for {oldest}{speed}"
-        + (f"; {most} of them are of {say.clean(who, 60)}." if most >= 0.7 * len(held) and len(held) > 1 else "."),
-        severity=now.harm.severity,
-        certainty=sure,
-        care="A slot stays taken until the last byte, so that others wait for clients, not for the app.",
-        since=now.harm.since,
-        evidence=[*evidence, *now.harm.proofs],
-        rivals=[
-            Rival(
-                cause="the app writes its bodies slowly",
-                against=[f"it began to answer after {units.duration(quick)}"] if quick is not None else [],
-                speaks_for=["seen from here, a slow body looks alike on both sides"],
-            )
-        ],
-        unknown="" if ident == "streams-hold-slots" else "Whether those clients are on slow networks, or mean it.",
-        remedies=[
-            say.look("See them.", f"triage requests --app {now.name} --slower 3s"),
-            say.later(
-                f"A higher apps.{now.name}.max_inflight: a slot that only sends bytes costs the app little."
-                if ident != "slow-uploads"
-                else "gateway.timeouts.body, so that a client that stops sending is let go earlier."
-            ),
-        ],
-        faults=[*CROWDED, "client-stalled", "client-timeout", "slow"],
-        explains=["no-slots", "clients-left", "slow", "slow-path-fills-slots", "slow-path", "over-capacity",
-                  "slots-too-few"],
-        charts=["in_flight", "queue", "bytes_out"],
-        weight=float(len(held)),
-    )  # fmt: skip
 
 
 def _stalled(now: Situation, stalled: Sequence[Record]) -> Finding:
@@ -196,7 +122,7 @@ def _stalled(now: Situation, stalled: Sequence[Record]) -> Finding:
 
 ANALYZER: Final = Analyzer(
     name="slow_clients",
-    title="Clients and streams that hold slots",
+    title="Clients that hold slots",
     checks="No clients held many slots by reading or sending slowly.",
     analyze=analyze,
     wants=(Activity, Sockets),

@@ -31,7 +31,7 @@ from proxy.diagnostics.artifacts import Activity, HostReport, Peer, ProcReport, 
 PART: Final = 0.4
 """Of the requests that are worked on, so many have to wait for the peer."""
 FOLLOWS: Final = ("pool-exhausted", "workers-exhausted", "slow-handler", "slow-path", "lock-held", "event-loop-blocked",
-                  "one-bad-instance", "stuck-requests")  # fmt: skip
+                  "one-bad-instance")  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -306,8 +306,8 @@ def _unreachable(now: Situation, standing: dict[str, Standing], sockets: dict[st
                 *now.harm.proofs,
             ],
             rivals=[
-                Rival(cause="a firewall drops packets on the way", speaks_for=["no refusal came back either"]),
-                Rival(cause="it hangs and its accept queue is full", speaks_for=["the same signs"]),
+                Rival(cause="a firewall that drops packets on the way", speaks_for=["no refusal came back either"]),
+                Rival(cause="a hang of it, with a full accept queue", speaks_for=["the same signs"]),
             ],
             unknown="Whether it hangs, is gone, or a firewall drops packets looks alike from here.",
             remedies=[

@@ -20,7 +20,7 @@ from proxy.diagnostics.analyzers.contract import (
     Seen,
 )
 from proxy.diagnostics.analyzers.situation import HANGING, LONG, Situation, explains, late, paths
-from proxy.diagnostics.analyzers.threads import Place, Standing
+from proxy.diagnostics.analyzers.threads import Place
 from proxy.diagnostics.artifacts import Activity, ProcReport, Sockets, Stacks
 
 _TITLES: Final = {
@@ -44,9 +44,6 @@ def analyze(seen: Seen) -> Iterator[Finding]:
         if waiting and waiting[0].least >= max(1.0, 0.4 * total):
             found = True
             yield _at_line(now, instance, waiting[0], total)
-        elif not there and now.in_flight_of(instance) >= 1 and any(each.instance == instance for each in now.held):
-            found = True
-            yield _unseen(now, instance, one)
     yield from _slow_path(now)
     if not found:
         yield from _timeouts(now)
@@ -59,10 +56,7 @@ def _at_line(now: Situation, instance: str, place: Place, total: int) -> Finding
     sure: Certainty = VERY_LIKELY if (known and place.stuck) or (place.kind == "sleep" and place.least >= 2) else LIKELY
     if cores is None or cores > 0.5:
         sure = LIKELY
-    held = [one for one in now.held if one.instance == instance]
-    slow = held or [
-        one for one in now.recent if one.instance == instance and (one.wait_us or one.total_us) >= LONG * 1e6
-    ]
+    slow = [one for one in now.recent if one.instance == instance and (one.wait_us or one.total_us) >= LONG * 1e6]
     doing = threads.WORDS[place.kind]
     moves = (say.mean(now.now("requests", instance, 20.0)) or 0.0) >= place.least / 10.0
     call = f" (in {place.call})" if place.call else ""
@@ -86,7 +80,8 @@ def _at_line(now: Situation, instance: str, place: Place, total: int) -> Finding
             *now.harm.proofs,
         ],
         rivals=[
-            Rival(cause="it computes", against=[f"{cores:.2f} cores"] if cores is not None and cores < 0.5 else [])
+            Rival(cause="a long computation",
+                  against=[f"{cores:.2f} cores"] if cores is not None and cores < 0.5 else []),
         ],
         unknown=""
         if known
@@ -111,49 +106,6 @@ def _cores(instance: str, cores: float | None) -> list[Proof]:
     return [] if cores is None else [say.proof(f"{instance} uses {cores:.2f} cores.", say.of(instance, "activity"))]
 
 
-def _unseen(now: Situation, instance: str, standing: Standing) -> Finding:
-    """Requests are under way, and no thread is seen to work on them: they are awaited, or lost."""
-    held = [one for one in now.held if one.instance == instance]
-    cores = now.cores(instance)
-    oldest = units.duration(now.at - held[0].time)
-    shape = say.listed(paths(held))
-    return Finding(
-        id="stuck-requests",
-        title=f"{units.several(len(held), 'request')} on {instance} do not end, and no thread works on them",
-        cause=f"{instance} has {units.several(len(held), 'request')} under way, the oldest for "
-        f"{oldest}"
-        f"{f' ({shape})' if shape else ''}, while its threads and its event loop wait for work: the app "
-        "awaits something "
-        "that does not come, or has forgotten them.",
-        severity=now.harm.severity,
-        certainty=NOT_KNOWN,
-        care="They hold slots until a time limit passes.",
-        instances=[instance],
-        since=held[0].time,
-        evidence=[
-            say.proof(f"No thread was at work in {len(standing.rounds)} rounds.", say.of(instance, "stacks")),
-            *_cores(instance, cores),
-            *now.harm.proofs,
-        ],
-        rivals=[
-            Rival(cause="a lock, queue or event of its event loop that nobody sets"),
-            Rival(cause="a dependency that does not answer", against=["no question was seen out on its connections"]),
-        ],
-        unknown="What they await: tasks of an event loop are not in the stacks of its threads.",
-        remedies=[
-            say.look(f"See which they are: triage requests --app {now.name} --slower 1s"),
-            say.act(f"Recycle {instance}.", now.name, "recycle", "It helps if something in it was forgotten.",
-                    instance=instance),
-            say.later("A time limit around what handlers await."),
-        ],
-        faults=late(),
-        paths=paths(held),
-        explains=explains("slow-path", "workers-exhausted"),
-        charts=["in_flight", "cpu", "wait_p50"],
-        weight=now.harm.weight,
-    )  # fmt: skip
-
-
 def _slow_path(now: Situation) -> Iterator[Finding]:
     """Only requests of one shape are slow, or time out, while others of the same app are not."""
     waits: dict[str, list[float]] = {}
@@ -165,9 +117,6 @@ def _slow_path(now: Situation) -> Iterator[Finding]:
             waits.setdefault(shape, []).append(one.total_us / 1e6)
         elif one.wait_us is not None:
             waits.setdefault(shape, []).append(one.wait_us / 1e6)
-    for one in now.held:
-        waits.setdefault(say.shape(one), []).append(now.at - one.time)
-        hung[say.shape(one)] += 1
     slow = {name: each for name, each in waits.items() if len(each) >= 3 and stats.median(each) >= LONG}
     quick = [value for name, each in waits.items() if name not in slow for value in each]
     if not slow or len(slow) > 2 or len(quick) < 10:

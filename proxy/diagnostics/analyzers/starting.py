@@ -267,7 +267,7 @@ def _elsewhere(seen: Seen, one: Instance, where: list[str], evidence: list[Proof
         if sure == CERTAIN
         else [
             Rival(
-                cause="It will listen at the right place later",
+                cause="an app that will listen at the right place later",
                 against=[f"{units.duration(known.at - one.started_at)} have passed"],
             )
         ],

@@ -73,7 +73,7 @@ def _said(
         against = [say.proof(_words(path, one), "host_report") for path, one in list(roomy.items())[:4]]
         rivals = [
             Rival(
-                cause="A quota, a small file system of its own (/tmp, /dev/shm), or room that was made meanwhile",
+                cause="a quota, a small file system of its own (/tmp, /dev/shm), or room that was made meanwhile",
                 speaks_for=["the disks that were looked at have room"],
             )
         ]
@@ -156,7 +156,7 @@ def _watches(known: Known, said: symptoms.Symptom) -> Finding:
         app=known.app.name,
         since=said.said[0].at,
         evidence=[say.proof(f"It printed: {say.clean(last.text)}.", say.OUTPUT)],
-        rivals=[Rival(cause="A full disk", against=["the text names watches"])],
+        rivals=[Rival(cause="a full disk", against=["the text names watches"])],
         remedies=[say.look("Raise the limit.", "sysctl fs.inotify.max_user_watches fs.inotify.max_user_instances")],
         explains=["fails-to-start"],
     )

@@ -20,6 +20,10 @@ from proxy.diagnostics.artifacts import Exit, Known, Record
 
 CHANCE: Final = 0.01
 """More likely than this by chance says nothing."""
+RARE: Final = 0.2
+"""A share of time below which being there just then, at the one end that there was, is more than coincidence."""
+SPAN: Final = 5.0
+"""Seconds of an instance's life that tell how often a request is there."""
 SOON: Final = 2.0
 """Seconds from a request's arrival to the end that is called at once."""
 
@@ -58,10 +62,9 @@ def analyze(seen: Seen) -> Iterator[Finding]:
     if len(told) >= 2 and len(first.at) >= 2 and len(first.at) >= 0.75 * len(told):
         if _chance(first, told, usual) <= CHANCE and not rivals:
             yield _finding(known, ends, first, told, usual)
-    elif (
-        len(told) == 1 and first.alone and not rivals and len(there[told[0]]) == 1 and usual.get(first.shape, 0.0) < 0.2
-    ):
-        yield _finding(known, ends, first, told, usual)
+    elif len(ends) == 1 and len(there[0]) == 1 and usual.get(first.shape, 0.0) < RARE:
+        if there[0][0].time <= ends[0].at and _taken(known, ends[0]) < RARE:
+            yield _finding(known, ends, first, told, usual)
 
 
 def on_it(known: Known, ended: Exit) -> list[Record]:
@@ -103,6 +106,17 @@ def _usually(known: Known, ends: list[Exit]) -> dict[str, float]:
     return {name: max(share, part[name] / len(good)) for name, share in shares.items()}
 
 
+def _taken(known: Known, ended: Exit) -> float:
+    """Share of its life, or requests at a time, for which the instance had any; 1.0 where that can't be told."""
+    flying = say.values(known.rings.get(ended.instance), "in_flight", ended.at - ended.lasted, ended.at - 3.0)
+    mine = [one for one in known.records if one.instance == ended.instance and say.good(one)]
+    began = max(ended.at - ended.lasted, min((one.time for one in known.records), default=ended.at))
+    if ended.at - began < SPAN:
+        return 1.0
+    busy = sum(one.total_us / 1e6 for one in mine if say.ends(one) < ended.at) / (ended.at - began)
+    return max(busy, say.mean([value for _, value in flying]) or 0.0)
+
+
 def _chance(kind: Kind, told: list[int], usual: dict[str, float]) -> float:
     """How likely it is to be there at so many of the ends by chance."""
     share = min(0.95, max(usual.get(kind.shape, 0.0), 0.02 if usual else 0.2))
@@ -115,7 +129,11 @@ def _finding(known: Known, ends: list[Exit], kind: Kind, told: list[int], usual:
     waits = [max(0.0, ends[number].at - one.time) for number, one in kind.at.items()]
     traffic = [one for one in known.records if not one.fault]
     part = sum(1 for one in traffic if say.shape(one) == kind.shape)
+    single = len(ends) == 1
     text = f"It was on {len(kind.at)} of the {len(told)} instances whose requests at their end are known."
+    if single:
+        text = f"At its end no other request was on {at[0].instance}; a request was there for "
+        text += f"{units.percent(_taken(known, at[0]))} of its life."
     evidence: list[Proof] = [say.proof(text, say.RECORDS)]
     if traffic:
         evidence.append(
@@ -135,7 +153,7 @@ def _finding(known: Known, ends: list[Exit], kind: Kind, told: list[int], usual:
     if named:
         kinds += 1
         evidence.append(say.proof(f"The last words of {named[-1].instance} name its path.", say.OUTPUT))
-    if kind.alone:
+    if kind.alone and not single:
         evidence.append(
             say.proof(f"At {units.several(kind.alone, 'end')} no other kind of request was there.", say.RECORDS)
         )
@@ -145,13 +163,21 @@ def _finding(known: Known, ends: list[Exit], kind: Kind, told: list[int], usual:
         )
     missing = [ends[number].instance for number in told if number not in kind.at]
     against = [say.proof(f"{say.listed(missing)} ended without it.", say.RECORDS)] if missing else []
+    chance = max(_taken(known, at[0]), 0.02) if single else _chance(kind, told, usual)
     sure: Certainty = VERY_LIKELY if kinds >= 2 and len(kind.at) >= 2 and not against else LIKELY
     example = next(iter(kind.at.values()))
+    often = f" It is {units.percent(part / len(traffic))} of the requests." if traffic else ""
+    if single:
+        title = f"{at[0].instance} ended on {kind.shape}: it was the only request there."
+        cause = f"{at[0].instance} ended by itself {units.duration(waits[0])} after {kind.shape} had come, and it was "
+        cause += f"the only request there.{often}"
+    else:
+        title = f"{kind.shape} is what ends instances of {known.app.name}."
+        cause = f"{kind.shape} was on the instance at {len(kind.at)} of {len(told)} ends.{often}"
     return Finding(
         id="suspect-request",
-        title=f"{kind.shape} is what ends instances of {known.app.name}.",
-        cause=f"{kind.shape} was on the instance at {len(kind.at)} of {len(told)} ends"
-        + (f", and is {units.percent(part / len(traffic))} of the requests." if traffic else "."),
+        title=title,
+        cause=cause,
         severity="warning",
         certainty=sure,
         care="Whoever sends it again ends the next instance, with all other requests that are on it.",
@@ -161,10 +187,10 @@ def _finding(known: Known, ends: list[Exit], kind: Kind, told: list[int], usual:
         until=at[-1].at,
         evidence=evidence,
         against=against,
-        rivals=[
-            Rival(cause="It was there by chance", against=[f"by chance that is {_odds(_chance(kind, told, usual))}"])
-        ],
-        unknown="" if sure == VERY_LIKELY else "What in it ends the process: nothing that was printed names it.",
+        rivals=[Rival(cause="a coincidence", against=[f"by chance that is {_odds(chance)}"])],
+        unknown="" if sure == VERY_LIKELY
+        else "Whether the next one ends an instance as well." if single
+        else "What in it ends the process: nothing that was printed names it.",
         remedies=[
             say.look("See these requests.", f"triage requests --app {known.app.name} --fault instance-exited"),
             say.look(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from proxy.diagnostics.artifacts import Known
@@ -35,6 +36,8 @@ PORTS: Final = {
 }
 """What usually listens at a port: a guess that is always said to be one."""
 
+SHORT: Final = 400
+"""Characters of a line whose kind is remembered."""
 _KINDS: Final[tuple[tuple[str, re.Pattern[str]], ...]] = (
     ("watches", re.compile(r"(?:inotify|ENOSPC: System limit for number of file watchers)", re.IGNORECASE)),
     (
@@ -205,7 +208,15 @@ class Symptom:
 
 def kind_of(text: str) -> str:
     """Which kind a text is of; "" if none."""
+    return _short(text) if len(text) <= SHORT else _kind(text)
+
+
+def _kind(text: str) -> str:
     return next((kind for kind, pattern in _KINDS if pattern.search(text)), "")
+
+
+_short: Final = lru_cache(maxsize=2048)(_kind)
+"""Several analyzers ask for the same lines, at 0.1 ms each; about 1 MB at most."""
 
 
 def peer_of(text: str) -> str:

@@ -126,7 +126,7 @@ def _certificate(seen: Seen) -> Iterator[Finding]:
                 f"The clock of this machine moved by {units.duration(abs(host.clock_step))} meanwhile.", "host_report"
             )
         )
-        finding.rivals.append(Rival(cause="This machine's clock is wrong", speaks_for=["it was moved meanwhile"]))
+        finding.rivals.append(Rival(cause="a wrong clock of this machine", speaks_for=["it was moved meanwhile"]))
     yield finding
 
 

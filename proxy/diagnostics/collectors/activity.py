@@ -25,7 +25,6 @@ SWEEP: Final = 0.01
 """Of a core: a look through all of /proc for new processes comes later where it takes longer."""
 HELD: Final = 8
 BUSY: Final = 8
-PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(slots=True)
@@ -79,7 +78,10 @@ class _Watch:
             took = time.monotonic() - now
             self.next_sweep = now + took / SWEEP
         if before is None:
-            self.where = cgroup.place(self.subject.pid)
+            try:
+                self.where = cgroup.place(self.subject.pid)
+            except (FileNotFoundError, ProcessLookupError):
+                raise ProcessLookupError(f"process {self.subject.pid} ended during the session") from None
         found = _Look(time.monotonic(), {}, {}, scheduler=True, logs=self._logs())
         left = THREADS
         for pid in self.pids:
@@ -107,7 +109,7 @@ class _Watch:
             started=int(fields[19]),
             used=(int(fields[11]) / tick, int(fields[12]) / tick, int(fields[9])),
             children=(int(fields[13]) / tick, int(fields[14]) / tick, int(fields[10])),
-            rss=int(fields[21]) * PAGE,
+            rss=int(fields[21]) * proc.PAGE,
             threads=int(fields[17]),
         )
         for line in (proc.PROC / str(pid) / "status").read_text(errors="replace").splitlines():
@@ -269,14 +271,11 @@ def _opened(pids: list[int], missing: Counter[str]) -> dict[int, descriptors.Ope
 
 def _limit(pid: int) -> tuple[int | None, str]:
     """Of descriptors, None: there is none; and its name."""
-    folder = proc.PROC / str(pid)
     try:
-        name = (folder / "comm").read_text(errors="replace").strip()
-        row = next(line for line in (folder / "limits").read_text().splitlines() if line.startswith("Max open files"))
-    except (OSError, StopIteration):
+        soft, _ = proc.limits(pid)["max open files"]
+    except (OSError, KeyError):
         return None, ""
-    soft = row[26:47].strip()
-    return (int(soft) if soft.isdigit() else None), name
+    return (int(soft) if soft.isdigit() else None), net.comm(pid)
 
 
 def _descriptors(before: dict[int, descriptors.Open], after: dict[int, descriptors.Open]) -> list[Descriptors]:

@@ -130,13 +130,6 @@ def _variables(pid: int) -> dict[str, str]:
     return found
 
 
-def _limits(pid: int) -> dict[str, tuple[str, str]]:
-    found = {}
-    for line in (proc.PROC / str(pid) / "limits").read_text().splitlines()[1:]:
-        found[line[:26].strip().lower()] = (line[26:47].strip(), line[47:68].strip())
-    return found
-
-
 def _runtime(pid: int, variables: dict[str, str], processes: int) -> Runtime | None:
     """None: neither its runtime nor a server can be told. Raises OSError."""
     kind = proc.maybe_runtime(pid) or ""
@@ -200,7 +193,7 @@ def collect(subject: Subject, folder: Path) -> Environment:
     except OSError as error:
         missing[f"variables: {(error.strerror or str(error)).lower()}"] += 1
     try:
-        found.limits = _limits(subject.pid)
+        found.limits = proc.limits(subject.pid)
     except OSError as error:
         missing[f"limits: {(error.strerror or str(error)).lower()}"] += 1
     alike: dict[tuple[str, ...], list[int]] = {}

@@ -25,7 +25,6 @@ NAMES: Final = 6
 PATIENCE: Final = 2.0
 STEP: Final = 1.0
 """Seconds: an instance's start is noted by both clocks within this of each other."""
-PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _HOST: Final = re.compile(
     r"(?=.{1,253}$)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9])?\.)*[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?\.?", re.IGNORECASE
 )
@@ -105,15 +104,8 @@ def _top(before: dict[tuple[int, int], tuple[str, float]], lasted: float) -> lis
     for (pid, started), (name, cpu) in _used().items():
         cores = (cpu - before.get((pid, started), (name, 0.0))[1]) / lasted
         if cores >= 0.01:
-            rows.append((masking.text(name), pid, round(cores, 3), _rss(pid)))
+            rows.append((masking.text(name), pid, round(cores, 3), proc.rss(pid)))
     return sorted(rows, key=lambda row: -row[2])[:TOP]
-
-
-def _rss(pid: int) -> int:
-    try:
-        return int((proc.PROC / str(pid) / "statm").read_text().split()[1]) * PAGE
-    except OSError:
-        return 0
 
 
 def _disks(subject: Subject, found: HostReport, missing: Counter[str]) -> None:
@@ -193,7 +185,7 @@ def _of_machine(found: HostReport, missing: Counter[str]) -> None:
         found.tasks = (int(tasks[3].partition("/")[2]), min(most))
     sockets = re.search(r"^TCP:.*\bmem (\d+)", machine.text("net/sockstat"), re.M)
     if sockets and len(limits) == 3:
-        found.tcp_memory = (int(sockets[1]) * PAGE, limits[1] * PAGE, limits[2] * PAGE)
+        found.tcp_memory = (int(sockets[1]) * proc.PAGE, limits[1] * proc.PAGE, limits[2] * proc.PAGE)
     used, top = machine.numbers("sys/net/netfilter/nf_conntrack_count"), machine.numbers(
         "sys/net/netfilter/nf_conntrack_max"
     )

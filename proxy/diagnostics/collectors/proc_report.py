@@ -102,7 +102,7 @@ def _process(pid: int, one: proc.Stat, all_sockets: _Sockets, missing: _Missing)
         cpu=one.cpu,
         status=_pairs((path / "status").read_text(errors="replace")),
         thread_count=one.threads,
-        limits=missing.maybe("limits", lambda: _limits((path / "limits").read_text())) or {},
+        limits=missing.maybe("limits", partial(proc.limits, pid)) or {},
         environment=missing.maybe("environment", lambda: _environment((path / "environ").read_bytes())),
         io={
             name: int(value)
@@ -139,14 +139,6 @@ def _pairs(text: str) -> dict[str, str]:
         name, colon, value = line.partition(":")
         if colon:
             found[name] = " ".join(value.split())
-    return found
-
-
-def _limits(text: str) -> dict[str, tuple[str, str]]:
-    found = {}
-    for line in text.splitlines()[1:]:
-        name, soft, hard = line[:26].strip(), line[26:47].strip(), line[47:68].strip()
-        found[name.lower()] = (soft, hard)
     return found
 
 

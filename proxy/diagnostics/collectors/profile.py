@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from proxy import units
-from proxy.diagnostics import proc
+from proxy.diagnostics import forks, proc
 from proxy.diagnostics.artifacts import Profile, ProfileStack
 from proxy.diagnostics.collectors.contract import Collector, NotThere
 from proxy.diagnostics.runtimes import inspector, node, python
@@ -37,8 +37,7 @@ def collect(subject: Subject, folder: Path) -> Profile:
     if len(order) > STACKS:
         rest = sum(count for _, count in order[STACKS:])
         found.note += f"{'; ' if found.note else ''}{len(order) - STACKS} rare stacks with {rest} samples left out"
-    (folder / f"{SPEEDSCOPE}.part").write_bytes(msgspec.json.encode(speedscope(found)))
-    (folder / f"{SPEEDSCOPE}.part").replace(folder / SPEEDSCOPE)
+    forks.write(folder / SPEEDSCOPE, msgspec.json.encode(speedscope(found)))
     found.files = {"speedscope": SPEEDSCOPE}
     return found
 

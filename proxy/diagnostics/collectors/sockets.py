@@ -48,6 +48,18 @@ class _Look:
 
     def sample(self) -> SocketSample:
         """Raises ProcessLookupError when the instance has ended, PermissionError when it may not be looked into."""
+        pid, started = self.subject.pid, self.subject.started
+        try:
+            found = self._sample()
+        except OSError as error:  # its part of /proc goes with it, file by file
+            if proc.runs(pid, started) or isinstance(error, ProcessLookupError):
+                raise
+            raise ProcessLookupError(f"process {pid} ended during the session") from error
+        if not proc.runs(pid, started):  # what was seen of it may be half of it
+            raise ProcessLookupError(f"process {pid} ended during the session")
+        return found
+
+    def _sample(self) -> SocketSample:
         tree = proc.tree(self.subject.pid, self.subject.started)
         found = SocketSample(at=time.time())
         held = self._held(list(tree))

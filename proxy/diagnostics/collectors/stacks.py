@@ -10,13 +10,15 @@ from typing import Final
 import msgspec
 
 from proxy import units
-from proxy.diagnostics import asleep, proc
+from proxy.diagnostics import asleep, forks, net, proc
 from proxy.diagnostics.artifacts import ProcessStacks, Round, Stacks
 from proxy.diagnostics.collectors.contract import Collector
 from proxy.diagnostics.runtimes import inspector, java, kernel, native, node, python
 from proxy.diagnostics.subject import Subject
 
 PROCESSES: Final = 8
+MANY: Final = 1000
+"""Descriptors by which it is told who has connections."""
 ROUNDS: Final = 3
 APART: Final = 1.0
 """Seconds: what stands at the same place in all rounds is stuck."""
@@ -64,16 +66,15 @@ def serving(tree: dict[int, proc.Stat]) -> list[int]:
     """Those that have connections first, then by threads and CPU time; the first process is never left out."""
     sockets = {pid: _sockets(pid) for pid in tree}
     root = next(iter(tree))
-    order = sorted(tree, key=lambda pid: (-min(sockets[pid], 1000), -tree[pid].threads, -tree[pid].cpu))
+    order = sorted(tree, key=lambda pid: (-sockets[pid], -tree[pid].threads, -tree[pid].cpu))
     chosen = order[:PROCESSES]
     return chosen if root in chosen else [*chosen[:-1], root]
 
 
 def _sockets(pid: int) -> int:
-    """Descriptors that are sockets; 0 where that can't be told."""
-    folder = proc.PROC / str(pid) / "fd"
+    """Descriptors that are sockets, of the first MANY; 0 where that can't be told."""
     try:
-        return sum(os.readlink(folder / name).startswith("socket:") for name in os.listdir(folder))
+        return sum(net.inode(link) > 0 for link in net.descriptors(pid, MANY).values())
     except OSError:
         return 0
 
@@ -151,10 +152,8 @@ def note(found: Stacks, processes: int, more: str) -> str:
 
 def save(found: Stacks, folder: Path) -> None:
     """What there is so far, whole: it stays when this process is killed."""
-    for name, data in (("stacks.txt", text(found).encode()), ("stacks.json", msgspec.json.encode(found))):
-        part = folder / f"{name}.part"
-        part.write_bytes(data)
-        part.replace(folder / name)
+    forks.write(folder / "stacks.txt", text(found).encode())
+    forks.write(folder / "stacks.json", msgspec.json.encode(found))
 
 
 def text(stacks: Stacks) -> str:

@@ -6,15 +6,14 @@ process, which the kernel tells.
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from proxy import masking, units
+from proxy.diagnostics import proc
 from proxy.diagnostics.artifacts import TypeRow, Types
 from proxy.diagnostics.collectors.contract import Collector, NotThere
 from proxy.diagnostics.subject import Subject
@@ -24,15 +23,13 @@ WITHIN: Final = 3.0
 MOST: Final = units.MIB
 ROWS: Final = 100
 """That an agent tells."""
-MANY: Final = 64
-"""Processes of an instance that are looked at."""
 _CREDENTIALS: Final = struct.Struct("3i")
 
 
 def collect(subject: Subject, folder: Path) -> Types:
     """Raises NotThere: no agent is in any of the instance's processes."""
     del folder
-    pids = sorted(tree(subject.pid), key=_rss, reverse=True)
+    pids = sorted(_tree(subject), key=proc.rss, reverse=True)
     for pid in pids:
         found = ask(pid)
         if found is None:
@@ -109,32 +106,17 @@ def read(pid: int, data: bytes) -> Types | None:
         return None
 
 
-def tree(pid: int) -> Iterator[int]:
-    """A process and its descendants, MANY at most."""
-    waiting = [pid] if pid else []
-    seen = 0
-    while waiting and seen < MANY:
-        one = waiting.pop(0)
-        seen += 1
-        yield one
-        try:
-            for task in os.listdir(f"/proc/{one}/task"):
-                children = Path(f"/proc/{one}/task/{task}/children").read_text()
-                waiting += [int(child) for child in children.split()]
-        except (OSError, ValueError):
-            continue
-
-
-def _rss(pid: int) -> int:
+def _tree(subject: Subject) -> list[int]:
+    """Its processes; [] when it has ended, or another process has its number now."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0
+        return list(proc.tree(subject.pid, subject.started))
+    except ProcessLookupError:
+        return []
 
 
 def _environ(pid: int) -> bytes:
     try:
-        return Path(f"/proc/{pid}/environ").read_bytes()
+        return (proc.PROC / str(pid) / "environ").read_bytes()
     except OSError:
         return b""
 

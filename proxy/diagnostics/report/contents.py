@@ -12,7 +12,7 @@ import msgspec
 from proxy.diagnostics import analyze
 from proxy.diagnostics.analyzers.contract import GRAVE, Analysis, Finding
 from proxy.diagnostics.artifacts import Artifact
-from proxy.link.session import INPUT, OUTCOME, App, Input, Known, Outcome
+from proxy.link.session import FINDINGS, INPUT, OUTCOME, App, Input, Known, Outcome
 
 Data = dict[str, Any]
 """What JSON can hold: a part of report.json."""
@@ -82,7 +82,7 @@ def read(folder: Path) -> Contents:
     given = _file(folder / INPUT, Input, problems)
     outcome = _file(folder / OUTCOME, Outcome, problems)
     session = _file(folder / SESSION, dict[str, Any], problems, needed=False)
-    analysis = _file(folder / analyze.FINDINGS, Analysis, problems, needed=bool(given is None or given.analyze))
+    analysis = _file(folder / FINDINGS, Analysis, problems, needed=bool(given is None or given.analyze))
     found = analyze.load(folder)
     problems += [
         f"{name} is damaged: {why}" for name, why in found.damaged.items()

@@ -13,19 +13,17 @@ from proxy.link.messages import Record
 
 FAILED: Final = 60
 SLOW: Final = 40
-UNDER_WAY: Final = 40
 OPEN: Final = 15
 
 
 def data(contents: Contents) -> Data:
-    records, way = contents.known.records, contents.known.in_flight
+    records = contents.known.records
     failed = [one for one in records if one.fault or one.status >= 500]
     slow = sorted((one for one in records if not one.tunnel), key=lambda one: -one.total_us)
     return {
-        "kept": len(records), "failed_count": len(failed), "under_way_count": len(way),
+        "kept": len(records), "failed_count": len(failed),
         "failed": [_record(one) for one in _spread(failed)],
         "slow": [_record(one) for one in slow[:SLOW]],
-        "under_way": [_record(one) for one in sorted(way, key=lambda one: one.time)[:UNDER_WAY]],
     }  # fmt: skip
 
 
@@ -61,13 +59,11 @@ def _seconds(micros: int | None) -> float | None:
 
 
 def html(data: Data) -> Html:
-    if not data["kept"] and not data["under_way_count"]:
+    if not data["kept"]:
         return quiet("None is kept: those that were served as asked, and soon, are only counted.")
-    way = data["under_way"]
     return join(
         tag("p", f"{units.several(data['kept'], 'request')} kept, {units.count(data['failed_count'])} of them failed. "
                  "Those that were served as asked, and soon, are only counted."),
-        _list(f"Under way when this was taken: {units.count(data['under_way_count'])}, the oldest first", way),
         _list(f"Failed, the newest: {len(data['failed'])} of {units.count(data['failed_count'])}", data["failed"]),
         _list(f"The slowest {len(data['slow'])}", data["slow"], folded=True),
     )  # fmt: skip

@@ -19,16 +19,13 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
 from proxy import units
-from proxy.diagnostics import proc
+from proxy.diagnostics import net, netlink, proc
 
 NODES_OWN: Final = 9229
 TRY: Final = 0.5
 """Seconds for one port: the inspector has a thread of its own and answers at once, whatever the app does."""
 PORTS: Final = 8
 MESSAGE: Final = 32 * units.MIB
-LISTEN: Final = "0A"
-LOOPBACK: Final = ("0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000")
-"""As /proc/net/tcp and tcp6 write it, on a machine of this byte order."""
 _OPTION: Final = re.compile(r"--inspect(?:-brk|-port|-wait)?=(?:.*:)?(\d+)")
 
 
@@ -46,28 +43,13 @@ class Place(NamedTuple):
 
 def listening(pid: int) -> list[Place]:
     """The TCP sockets of the process that listen. Raises OSError."""
-    inodes = set()
-    folder = proc.PROC / str(pid) / "fd"
-    for name in os.listdir(folder):
-        try:
-            link = os.readlink(folder / name)
-        except FileNotFoundError:
-            continue
-        if link.startswith("socket:["):
-            inodes.add(link[8:-1])
-    found = []
-    for kind in ("tcp", "tcp6"):
-        try:
-            rows = (proc.PROC / str(pid) / "net" / kind).read_text().splitlines()[1:]
-        except FileNotFoundError:
-            continue
-        for row in rows:
-            fields = row.split()
-            if fields[3] == LISTEN and fields[9] in inodes:
-                address, _, port = fields[1].partition(":")
-                host = "127.0.0.1" if len(address) == 8 else "::1"
-                found.append(Place(host, int(port, 16), address in LOOPBACK))
-    return found
+    inodes = {net.inode(link) for link in net.descriptors(pid).values()} - {0}
+    rows = [row for kind in ("tcp", "tcp6") for row in net.table(pid, kind)]
+    return [
+        Place("::1" if ":" in row.local[0] else "127.0.0.1", row.local[1], net.loopback(row.local[0]))
+        for row in rows
+        if row.state == netlink.LISTEN and row.inode in inodes
+    ]
 
 
 def find(pid: int, but: frozenset[int]) -> str:
@@ -115,7 +97,6 @@ class Inspector:
         self._timeout = timeout
         self._turn = 0
         self._data = b""
-        self._seen: list[dict[str, Any]] = []
         try:
             self._open(host, path)
         except BaseException:
@@ -160,22 +141,7 @@ class Inspector:
                     raise NoInspector(f"its inspector refused {method}: {message['error'].get('message', '')}")
                 result: dict[str, Any] = message.get("result", {})
                 return result
-            self._seen.append(message)
         raise TimeoutError(f"its inspector did not answer {method} within {self._timeout:g} s")
-
-    def event(self, method: str, within: float) -> dict[str, Any] | None:
-        """The next event of that name; None: it did not come."""
-        for found in self.seen(method):
-            return found
-        for message in self._messages(within):
-            self._seen.append(message)
-            for found in self.seen(method):
-                return found
-        return None
-
-    def seen(self, method: str) -> Iterator[dict[str, Any]]:
-        """Events of that name that came so far."""
-        return (one.get("params", {}) for one in self._seen if one.get("method") == method)
 
     # -- frames ----------------------------------------------------------------------------------------------
 

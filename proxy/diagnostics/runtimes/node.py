@@ -8,6 +8,7 @@ app (process._debugEnd) was seen to end node 20 by SIGSEGV.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections import Counter
@@ -22,14 +23,17 @@ from proxy.diagnostics.runtimes.sampled import Sampled
 from proxy.diagnostics.subject import NotThere
 
 ANSWER: Final = 2.0
-PAUSED: Final = 0.25
-"""Seconds in which a main thread that runs JavaScript stops; one that does not is idle, or in native code."""
+EACH: Final = 0.1
+"""Seconds of samples for one look at its stack."""
+FAST: Final = 200
 RATE: Final = 50
+"""Samples a second, for a stack and for a profile."""
 OPENED: Final = 2.0
 """Seconds within which SIGUSR1 opens the inspector."""
 FRAMES: Final = 100
 IDLE: Final = "(event loop)"
 NATIVE: Final = "(no JavaScript)"
+_PLACE: Final = re.compile(r"(.*) \((.*):(-?\d+)\)", re.DOTALL)
 WAITS: Final = ("epoll_wait", "epoll_pwait", "epoll_pwait2")
 
 
@@ -59,7 +63,7 @@ def _main(found: ProcessStacks) -> ThreadStack | None:
 
 def _javascript(pid: int, but: frozenset[int], may_open: bool) -> list[Frame] | None:
     with Inspector(_address(pid, but, may_open), ANSWER) as session:
-        return _paused(session)
+        return _sampled(session)
 
 
 def _address(pid: int, but: frozenset[int], may_open: bool) -> str:
@@ -71,26 +75,26 @@ def _address(pid: int, but: frozenset[int], may_open: bool) -> str:
         return _open(pid, but)
 
 
-def _paused(session: Inspector) -> list[Frame] | None:
-    """Innermost first; None: no JavaScript ran. The app stands still between the event and `resume`."""
-    session.ask("Debugger.enable", maxScriptsCacheSize=0)
-    session.ask("Debugger.pause")
-    found = session.event("Debugger.paused", PAUSED)
-    session.send("Debugger.resume" if found else "Debugger.disable")
-    if found is None:
+def _sampled(session: Inspector) -> list[Frame] | None:
+    """Innermost first: where the main thread was in most samples of a moment; None: no JavaScript ran.
+
+    V8's sampler, not Debugger.pause: resuming from that was seen to end node 20 by SIGSEGV, now and then.
+    """
+    found = _counted(_samples(session, EACH, _wait)[0])
+    if not found:
         return None
-    session.ask("Debugger.disable")
-    scripts = {one["scriptId"]: one.get("url", "") for one in session.seen("Debugger.scriptParsed")}
-    return [_frame(one, scripts) for one in found["callFrames"][:FRAMES]]
+    return [_frame(words) for words in reversed(max(found, key=lambda stack: found[stack]))]
 
 
-def _frame(one: dict[str, Any], scripts: dict[str, str]) -> Frame:
-    location = one.get("location", {})
-    return Frame(
-        function=one.get("functionName") or "(anonymous)",
-        file=inspector.readable(one.get("url") or scripts.get(location.get("scriptId", ""), "")),
-        line=int(location.get("lineNumber", -1)) + 1,
-    )
+def _wait(seconds: float) -> bool:
+    time.sleep(seconds)
+    return True
+
+
+def _frame(words: str) -> Frame:
+    """As `_words` writes it."""
+    match = _PLACE.fullmatch(words)
+    return Frame(function=match[1], file=match[2], line=int(match[3])) if match else Frame(function=words)
 
 
 def _open(pid: int, but: frozenset[int]) -> str:
@@ -108,26 +112,33 @@ def _open(pid: int, but: frozenset[int]) -> str:
             time.sleep(0.02)
 
 
-
 def profile(
     pid: int, but: frozenset[int], seconds: float, wait: Callable[[float], bool], *, may_open: bool = False
 ) -> Sampled:
     """By V8's own sampler. `wait` sleeps, and says False when sampling is to end. Raises NotThere, OSError."""
     try:
         with Inspector(_address(pid, but, may_open), ANSWER) as session:
-            session.ask("Profiler.enable")
-            session.ask("Profiler.setSamplingInterval", interval=1_000_000 // RATE)
-            session.ask("Profiler.start")
-            began = time.monotonic()
-            wait(seconds)
-            took = time.monotonic() - began
-            raw = session.ask("Profiler.stop")["profile"]
-            session.send("Profiler.disable")
+            raw, took = _samples(session, seconds, wait, RATE)
     except NoInspector as error:
         raise NotThere(str(error)) from error
     found = Sampled(pid, "inspector", took, RATE, len(raw.get("samples", ())))
     found.stacks = _counted(raw)
     return found
+
+
+def _samples(
+    session: Inspector, seconds: float, wait: Callable[[float], bool], rate: int = FAST
+) -> tuple[dict[str, Any], float]:
+    """What V8's sampler saw, and in how many seconds."""
+    session.ask("Profiler.enable")
+    session.ask("Profiler.setSamplingInterval", interval=1_000_000 // rate)
+    session.ask("Profiler.start")
+    began = time.monotonic()
+    wait(seconds)
+    took = time.monotonic() - began
+    raw = session.ask("Profiler.stop")["profile"]
+    session.ask("Profiler.disable")
+    return raw, took
 
 
 def _counted(raw: dict[str, Any]) -> dict[tuple[str, ...], int]:

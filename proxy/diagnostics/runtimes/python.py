@@ -21,9 +21,6 @@ from proxy.diagnostics.subject import NotThere
 THREADS: Final = 256
 EACH: Final = 4.0
 """Seconds for one process; py-spy takes some 15 ms, on a busy machine ten times that."""
-STOPPED: Final = 4
-"""Threads up to which a process is stopped while they are read: that is a pause of about 2 ms."""
-STOPPED_AT_LAST: Final = 64
 FASTEST: Final = 50
 SLOWEST: Final = 10
 THREAD_SAMPLES: Final = 500
@@ -36,17 +33,9 @@ _FRAME: Final = re.compile(r"\S.* \(.+:\d+\)")
 
 
 def stacks(pid: int, name: str) -> ProcessStacks:
-    """Where its threads are, or why that can't be told. Raises FileNotFoundError when it does not run any more.
-
-    py-spy stops all threads while it reads them, some 0.5 ms for each: so only where there are few. Else it reads while
-    they run, which is as good for those that sleep; of one that runs, the innermost frames may be some microseconds
-    apart (seen in 1.5 % of stacks of threads that do nothing but call), or the reading fails and is tried again.
-    """
-    threads = proc.stat(proc.PROC / str(pid)).threads
-    last = (True,) if threads <= STOPPED_AT_LAST else ()
-    ways = (True, True) if threads <= STOPPED else (False, False, False, *last)
+    """Where its threads are, or why that can't be told. Raises FileNotFoundError when it does not run any more."""
     found = ProcessStacks(pid=pid, name=name)
-    for stop in ways:
+    for stop in py_spy.ways(proc.stat(proc.PROC / str(pid)).threads):
         found = _stacks(pid, name, stop)
         if found.threads or not found.why.startswith("py-spy: ") or not py_spy.passing(found.why):
             break
@@ -57,10 +46,9 @@ def _stacks(pid: int, name: str, stop: bool) -> ProcessStacks:
     program = py_spy.program()
     if program is None:
         return ProcessStacks(pid=pid, name=name, why=py_spy.MISSING)
-    how = [] if stop else ["--nonblocking"]
     try:
         run = subprocess.run(
-            [program, "dump", "--json", *how, "--pid", str(pid)], capture_output=True, timeout=EACH, check=False,
+            py_spy.dump(program, pid, "--json", stop=stop), capture_output=True, timeout=EACH, check=False,
             stdin=subprocess.DEVNULL,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
