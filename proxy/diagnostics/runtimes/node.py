@@ -83,7 +83,8 @@ def _sampled(session: Inspector) -> list[Frame] | None:
     found = _counted(_samples(session, EACH, _wait)[0])
     if not found:
         return None
-    return [_frame(words) for words in reversed(max(found, key=lambda stack: found[stack]))]
+    most = max(found, key=found.__getitem__)
+    return [_frame(words) for words in reversed(most)]
 
 
 def _wait(seconds: float) -> bool:
