@@ -91,7 +91,7 @@ class Findings:
             lasting = [each for each in findings if now <= (_stretched(each, ended).until or now) + LASTS]
             if now - ended <= AFTER and (first := _first(lasting)) is not None:
                 return Told(first, session.id, session.began)
-        first = _first(await self._now(state))
+        first = _first(one for one in await self._now(state) if now <= (one.until or now) + LASTS)
         return Told(first, "", now) if first is not None else None
 
     async def of_incident(self, incident: Incident) -> Told | None:

@@ -298,7 +298,8 @@ def _memory(seen: Seen, ends: list[End]) -> list[Proof]:
     said = [
         say.proof(f"The kernel wrote at {say.stamp(one.at)}: {say.clean(one.text, 200)}.", "host_events")
         for one in (events.events if events is not None else ())
-        if one.kind == "oom-kill" and (one.pid in pids or any(abs(one.at - end.at) <= 3 for end in ends))
+        if one.kind == "oom-kill"
+        and (one.pid in pids if pids and one.pid else any(abs(one.at - end.at) <= 3 for end in ends))
     ]
     return said[-2:] or _counted(seen)
 
@@ -333,11 +334,20 @@ def _by_the_kernel(seen: Seen) -> Iterator[Finding]:
     known, events = seen.known, seen.one(HostEvents)
     exited = [one.at for one in known.exits]
     seen_at = {process.pid: report.at for report in seen.each(ProcReport).values() for process in report.processes}
-    groups = {report.cgroup.path for report in seen.each(ProcReport).values() if report.cgroup and report.cgroup.own}
+    began = {one.name: one.started_at for one in known.instances if one.started_at}
+    groups = {
+        report.cgroup.path: (name, began[name])
+        for name, report in seen.each(ProcReport).items()
+        if report.cgroup and report.cgroup.own and name in began
+    }
     said: list[Proof] = []
     kind = ""
+    names: list[str] = []
+    times: list[float] = []
     for one in events.events if events is not None else ():
-        mine = (one.pid in seen_at and one.at >= seen_at[one.pid] - 1.0) or (bool(one.where) and one.where in groups)
+        name, since = groups.get(one.where, ("", 0.0))
+        # A group of that name may have been another instance's before: of a Triage that ran here earlier, say.
+        mine = (one.pid in seen_at and one.at >= seen_at[one.pid] - 1.0) or (bool(name) and one.at >= since)
         if (
             mine
             and known.at - one.at <= WINDOW
@@ -345,6 +355,8 @@ def _by_the_kernel(seen: Seen) -> Iterator[Finding]:
             and all(abs(one.at - at) > 5 for at in exited)
         ):
             kind = kind or one.kind
+            names += [name] if name else []
+            times.append(one.at)
             said.append(
                 say.proof(f"The kernel wrote at {say.stamp(one.at)}: {say.clean(one.text, 200)}.", "host_events")
             )
@@ -364,6 +376,9 @@ def _by_the_kernel(seen: Seen) -> Iterator[Finding]:
         certainty=CERTAIN,
         care="All that it had in hand is lost.",
         app=known.app.name,
+        instances=sorted(set(names)),
+        since=times[0] if times else 0.0,
+        until=times[-1] if times else 0.0,
         evidence=[*said[-3:], *counted],
         remedies=_remedies(known, "out-of-memory" if memory else ""),
         faults=["closed-before-head", "reset-before-head", "body-truncated", "app-error"],

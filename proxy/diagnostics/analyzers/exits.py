@@ -113,7 +113,7 @@ def _finding(known: Known, group: list[Ending]) -> Finding:
         app=known.app.name,
         instances=names,
         since=exits[0].at,
-        until=exits[-1].at if known.at - exits[-1].at > say.LATELY else 0.0,
+        until=exits[-1].at if len(exits) == 1 or known.at - exits[-1].at > say.LATELY else 0.0,
         evidence=evidence,
         against=last.against,
         rivals=last.rivals,
