@@ -77,7 +77,7 @@ def _begin(request: web.Request, gateway: Gateway, wanted: Wanted) -> int:
     newest = gateway.events.next_id - 1
     last = streams.last_id(request, "an event")
     if last is not None:
-        return last if last <= newest else 0  # of a life before: all that is here is news
+        return last if last <= newest else gateway.events.first - 1  # a control that was killed told more than it saved
     return 0 if wanted.since else newest
 
 

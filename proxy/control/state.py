@@ -293,6 +293,8 @@ class Events:
     def __init__(self, first: int = 1) -> None:
         self.ring: deque[Event] = deque(maxlen=EVENTS_KEPT)
         self.next_id = first
+        self.first = first
+        """The first number that this control gave."""
         self.listeners: list[Callable[[Event], None]] = []
         """Called with each new one, at once: they must be quick, and must not raise."""
 

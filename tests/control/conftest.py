@@ -210,8 +210,7 @@ def app(more: str = "", health: str = "", name: str = "web", command: str = f"{A
     return f"""
 [apps.{name}]
 paths = ["/{"" if name == "web" else name}"]
-[apps.{name}.diagnose]
-on = []
+diagnose = {{ on = [] }}
 [apps.{name}.process]
 command = '{command}'
 user = "root"

@@ -30,7 +30,7 @@ listen = "127.0.0.1:0"
 [apps.shop]
 retries = {{ attempts = 0 }}
 
-{process_table("shop", 2)}
+{process_table("shop", 2, diagnose='on = ["incident"]')}
 
 [apps.desk]
 hosts = ["{DESK}"]

