@@ -352,7 +352,8 @@ def _of_app(facts: Facts) -> Why:
         if app.state != "up":
             cause, certainty = ["NOT KNOWN beyond that."], NOT_KNOWN
     if facts.finding is not None:
-        cause = [*told.cause(facts.finding), *(line for line in cause if not line.startswith("NOT"))]
+        own = [line for line in cause if not line.startswith(("NOT", "Nothing is wrong"))]
+        cause = [*told.cause(facts.finding), *own]
         certainty = facts.finding.certainty
     do = _do_for_app(app.name, app.state, bool(app.faults), [i.name for i in trouble])
     if app.not_replaced:
