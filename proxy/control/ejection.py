@@ -17,6 +17,7 @@ instances ejected together do not come back together.
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
 from collections.abc import Iterable
@@ -78,6 +79,7 @@ class Watch:
     probes_failed: int = 0
     probe_words: str = ""
     probes_passed: int = 0
+    probes_since: float = 0.0  # monotonic: until one that began then or later has ended, nothing is known of it
     streaks: dict[int, int] = field(default_factory=dict)  # by worker
     last_fault: str = ""
     window: deque[tuple[float, int, int]] = field(default_factory=deque)  # (time, requests, faults)
@@ -115,11 +117,12 @@ class Ejector:
         watch.until = ejection.until
         self._set(watch, admission)
 
-    def probed(self, name: str, ok: bool, words: str, refused: bool) -> None:
-        """A probe ended."""
+    def probed(self, name: str, ok: bool, words: str, refused: bool, began: float = math.inf) -> None:
+        """A probe ended that had begun then (monotonic)."""
         watch = self.watches.get(name)
-        if watch is None:
+        if watch is None or began < watch.probes_since:
             return
+        watch.probes_since = 0.0
         if ok:
             watch.probes_passed += 1
             watch.probes_failed = 0
@@ -188,12 +191,12 @@ class Ejector:
         self._admit(watch, now, reason, decisions)
         return decisions[0]
 
-    def leave_to_probes(self, name: str, reason: str) -> None:
-        """One that is held out comes back when its probes pass from now on."""
+    def leave_to_probes(self, name: str, reason: str, now: float) -> None:
+        """One that is held out comes back when probes pass that begin from now on."""
         watch = self.watches.get(name)
         if watch is not None and watch.admission is Admission.EJECTED:
             watch.by, watch.reason, watch.until = "probe", reason, 0.0
-            watch.probes_passed = 0
+            watch.probes_passed, watch.probes_since = 0, now
 
     # --- what comes out ------------------------------------------------------------------------------
 
@@ -317,7 +320,7 @@ class Ejector:
         excess = len(self._out) - self._allowed()
         if excess <= 0:
             return
-        movable = (w for w in self._out.values() if not w.refused and w.by not in HELD_OUT)
+        movable = (w for w in self._out.values() if not w.refused and not w.probes_since and w.by not in HELD_OUT)
         for watch in sorted(movable, key=lambda w: w.until)[:excess]:
             self._set(watch, Admission.ADMITTING)
             watch.admitted_at = now

@@ -33,7 +33,7 @@ async def run(shared: Shared, pool: Pool, operation: Operation) -> None:
         if not pool.stays(name):
             why = f"{name} left the config"
         elif name in began:
-            pool.ejector.leave_to_probes(name, "its recycle was broken off")
+            pool.ejector.leave_to_probes(name, "its recycle was broken off", time.monotonic())
             why = f"control ended while the command of {name} ran: what came of it is not known; it is not run again"
         else:
             why = await _recycle(shared, pool, operation, name)
@@ -69,7 +69,7 @@ async def _recycle(shared: Shared, pool: Pool, operation: Operation, name: str) 
         outcome = await outside.run(arguments, COMMAND_WITHIN, _reasons(operation, name))
         step(operation, f"the command ended: {outcome.text}")
     finally:
-        pool.ejector.leave_to_probes(name, "its probes must pass after its recycle")
+        pool.ejector.leave_to_probes(name, "its probes must pass after its recycle", time.monotonic())
     if not outcome.ok:
         return f"the command for {name} failed: {outcome.text}"
     began = time.monotonic()

@@ -279,7 +279,8 @@ class Pool:
 
     def probed(self, state: InstanceState, result: ProbeResult) -> None:
         """A probe of a ready instance ended."""
-        self.ejector.probed(state.name, result.ok, result.words, result.refused)
+        began = time.monotonic() - result.seconds
+        self.ejector.probed(state.name, result.ok, result.words, result.refused, began)
         self.admissions.decide(state.name)
 
     # --- what workers and the launcher tell ----------------------------------------------------------

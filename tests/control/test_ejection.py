@@ -227,6 +227,30 @@ def test_what_a_hand_ejected_only_a_hand_or_its_time_admits() -> None:
     assert [each.admission for each in ejector.decide(1e6 + 10) if each.name == "web-1"] == [Admission.ADMITTING]
 
 
+def test_a_lone_one_waits_for_a_probe_that_began_after_its_recycle() -> None:
+    """What was there before answered the others; what is there now may not listen yet, so the cap waits too."""
+    ejector = make(1)
+    ejector.eject("web-1", "recycle", "a recycle", 0.0, 0.0)
+    ejector.leave_to_probes("web-1", "its probes must pass", 10.0)
+    assert ejector.decide(10.1) == []
+    ejector.probed("web-1", True, "status 200", False, began=9.9)
+    assert ejector.decide(10.2) == []
+    ejector.probed("web-1", False, "connection refused", True, began=10.1)
+    assert ejector.decide(10.3) == [], "it can't be connected to"
+    ejector.probed("web-1", True, "status 200", False, began=10.3)
+    admitted = one(ejector.decide(10.4))
+    assert (admitted.admission, admitted.failing) == (Admission.ADMITTING, False)
+
+
+def test_a_lone_one_that_answers_badly_after_its_recycle_serves_all_the_same() -> None:
+    ejector = make(1)
+    ejector.eject("web-1", "recycle", "a recycle", 0.0, 0.0)
+    ejector.leave_to_probes("web-1", "its probes must pass", 10.0)
+    ejector.probed("web-1", False, "status 500", False, began=10.1)
+    back = one(ejector.decide(10.2))
+    assert (back.admission, back.failing) == (Admission.ADMITTING, True)
+
+
 def test_the_cap_brings_back_none_that_a_hand_ejected() -> None:
     ejector = make(4)
     ejector.eject("web-1", "hand", "why", 0.0, 0.0)

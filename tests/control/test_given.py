@@ -123,7 +123,7 @@ def test_a_lone_one_is_recycled_while_requests_wait(triage: Start, outside: Outs
     port, before = gateway.port(), outside.pid(0)
     begun = gateway.act("recycle", name(outside))
     until(lambda: gateway.instances()[name(outside)]["admission"] == "ejected", "it is ejected")
-    assert gateway.get("/", port)[0] == 200
+    assert gateway.get("/", port, "POST")[0] == 200
     assert gateway.over(begun)["state"] == "done"
     assert outside.pid(0) != before
 
