@@ -540,7 +540,7 @@ async def main():
         for _ in range(8):
             for _ in range(25):
                 events.add("ready", "x" * 500)
-            if await store.flush(0.02) is False:
+            if not await store.flush(0.02) and store.error:
                 break
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         assert await store.flush(30), (limit, store.error)
