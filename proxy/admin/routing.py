@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final, Literal
 
 from aiohttp import web
 
 from proxy.admin.fields import Field
+
+Role = Literal["viewer", "operator", "admin"]
+ROLES: Final[tuple[Role, ...]] = ("viewer", "operator", "admin")
+"""Each may what those before it may."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -32,6 +36,12 @@ class Route:
     open: bool = False  # no token needed
     content: str = "application/json"
     tail: bool = False  # its last parameter may have slashes
+    role: Role | None = None  # the least that is needed; None: viewer to read, operator to act
+
+    @property
+    def needs(self) -> Role:
+        """The least role that may call it; of no meaning where `open`."""
+        return self.role or ("viewer" if self.method == "GET" else "operator")
 
     @property
     def pattern(self) -> str:
