@@ -27,6 +27,7 @@ from proxy import faults
 from proxy.dataplane import exchange as exchanges
 from proxy.dataplane.exchange import Exchange
 from proxy.dataplane.guard import RESERVE
+from proxy.dataplane.splice import HIGH_WATER
 from proxy.dataplane.wheel import INFINITE
 from proxy.wire import request
 from proxy.wire.chunked import ChunkedDecoder, ChunkedError
@@ -105,7 +106,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(high=65536)
+        self.transport.set_write_buffer_limits(high=HIGH_WATER)
         worker = self.worker
         peer = transport.get_extra_info("peername")
         if self.proxied is not None:
@@ -218,9 +219,7 @@ class ClientConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The client does not read."""
         self.write_paused = True
-        transport = self.transport
-        if transport is not None:
-            self.stalled = transport.get_write_buffer_size()
+        self.stalled = self._unsent()
         if self.tunnel is not None:
             self.tunnel.pause()
         elif self.exchange is not None and self.exchange.conn is not None:
@@ -236,6 +235,12 @@ class ClientConnection(asyncio.Protocol):
                 self.exchange.conn.resume()
         elif self.held:
             self._pump(self._take_held(), monotonic())
+
+    def _unsent(self) -> int:
+        """Bytes that wait for the client to read."""
+        waiting = self.transport.get_write_buffer_size() if self.transport is not None else 0
+        conn = self.exchange.conn if self.exchange is not None else None
+        return waiting + (conn.splice.inside if conn is not None and conn.splice is not None else 0)
 
     # --- heads ------------------------------------------------------------------------------------
 
@@ -585,7 +590,7 @@ class ClientConnection(asyncio.Protocol):
             return
         settings = self.worker.settings
         if self.write_paused and self.transport is not None:
-            left = self.transport.get_write_buffer_size()
+            left = self._unsent()
             if self.stalled - left < SLOW_RATE * settings.body_timeout:
                 why = f"{left} bytes wait for it to read"
                 if exchange is None:

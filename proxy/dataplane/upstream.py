@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from proxy import faults
 from proxy.dataplane import watches
+from proxy.dataplane.splice import HIGH_WATER, LEAST, begin
 from proxy.dataplane.wheel import INFINITE
 from proxy.faults import Fault
 from proxy.wire import response
@@ -33,12 +34,12 @@ if TYPE_CHECKING:
     from proxy.dataplane.client import ClientConnection
     from proxy.dataplane.exchange import Exchange
     from proxy.dataplane.instance import Instance
+    from proxy.dataplane.splice import Splice
     from proxy.dataplane.worker import Worker
     from proxy.wire.response import ResponseHead
 
 monotonic = time.monotonic
 
-HIGH_WATER: Final = 65536
 _EVENTS: Final = re.compile(rb"\r\ncontent-type:[ \t]*text/event-stream", re.IGNORECASE)
 HEAD, LENGTH, CHUNKED, UNTIL_CLOSE, TUNNEL, IDLE = range(6)
 _STATES: Final = ("head", "length", "chunked", "until close", "tunnel", "idle")
@@ -47,8 +48,8 @@ _STATES: Final = ("head", "length", "chunked", "until close", "tunnel", "idle")
 class InstanceConnection(asyncio.Protocol):
     __slots__ = (
         "closed", "closing", "decoder", "due", "exchange", "head", "held", "idle_since", "instance", "last", "left",
-        "parser", "paused", "peer", "raw", "spare", "state", "stopped_since", "surplus", "transport", "wheel_due",
-        "worker",
+        "parser", "paused", "peer", "raw", "spare", "splice", "state", "stopped_since", "surplus", "transport",
+        "wheel_due", "worker",
     )  # fmt: skip
 
     def __init__(self, worker: Worker, instance: Instance) -> None:
@@ -75,6 +76,7 @@ class InstanceConnection(asyncio.Protocol):
         self.spare = -1
         """A second descriptor of the socket while content is sent: what the instance answered before it stopped
         reading can still be read through it when writing failed."""
+        self.splice: Splice | None = None
         self.closing = False
         self.closed = False
         self.surplus = False
@@ -121,12 +123,14 @@ class InstanceConnection(asyncio.Protocol):
                 if left > 0:
                     self.last = monotonic()
                     exchange.pass_on(data)
+                    if left >= LEAST:
+                        begin(self, exchange)
                 else:
                     if left < 0:
                         data = data[:left]
                         self.surplus = True
                     exchange.pass_on(data)
-                    self._ended(exchange, monotonic())
+                    self.ended(exchange, monotonic())
             elif state == CHUNKED:
                 self._read_chunks(data, exchange)
             elif state == TUNNEL:
@@ -138,7 +142,7 @@ class InstanceConnection(asyncio.Protocol):
                 self.last = monotonic()
                 exchange.pass_on_pieces([data])
         except Exception as error:
-            self._broke(error, exchange)
+            self.broke(error, exchange)
 
     def eof_received(self) -> bool:
         return False
@@ -164,7 +168,7 @@ class InstanceConnection(asyncio.Protocol):
                 exchange.lost(now, exc is not None, half)
             elif self.state == UNTIL_CLOSE and exc is None:
                 exchange.trailers([])
-                self._ended(exchange, now)
+                self.ended(exchange, now)
             elif self.state == TUNNEL:
                 peer = self.peer
                 exchange.tunnel_ended(now)
@@ -176,7 +180,7 @@ class InstanceConnection(asyncio.Protocol):
                     fault = faults.INSTANCE_EXITED
                 exchange.failed(fault, self._missing(), now=now)
         except Exception as error:
-            self._broke(error, self.exchange)
+            self.broke(error, self.exchange)
 
     def pause_writing(self) -> None:
         """The instance does not read what the client sends."""
@@ -280,6 +284,8 @@ class InstanceConnection(asyncio.Protocol):
                 exchange.bytes_out += have
                 client.write(b"".join((out, memoryview(data)[end:])) if have else out)
                 self._wait_on(exchange, now)
+                if left >= LEAST:
+                    begin(self, exchange)
                 return
             if left < 0:
                 self.surplus = True
@@ -287,7 +293,7 @@ class InstanceConnection(asyncio.Protocol):
             exchange.bytes_out = length
             exchange.at_once = True
             client.write(out + data[end:] if length else out)
-            self._ended(exchange, monotonic())
+            self.ended(exchange, monotonic())
             return
         client.write(out)
         self._wait_on(exchange, now)
@@ -333,9 +339,9 @@ class InstanceConnection(asyncio.Protocol):
         if decoder.done:
             self.surplus = bool(decoder.rest)
             exchange.trailers(decoder.trailers)
-            self._ended(exchange, monotonic())
+            self.ended(exchange, monotonic())
 
-    def _ended(self, exchange: Exchange, now: float) -> None:
+    def ended(self, exchange: Exchange, now: float) -> None:
         """The response is whole."""
         head = self.head
         assert head is not None
@@ -404,12 +410,14 @@ class InstanceConnection(asyncio.Protocol):
 
     def pause(self) -> None:
         """The client does not read fast enough."""
-        if not self.paused and self.transport is not None and not self.closing:
+        if self.splice is None and not self.paused and self.transport is not None and not self.closing:
             self.paused = True
             self.transport.pause_reading()
 
     def resume(self) -> None:
-        if self.paused and self.transport is not None and not self.closing:
+        if self.splice is not None:
+            self.splice.go()
+        elif self.paused and self.transport is not None and not self.closing:
             self.paused = False
             self.last = monotonic()
             self.transport.resume_reading()
@@ -460,7 +468,7 @@ class InstanceConnection(asyncio.Protocol):
         else:
             exchange.failed(faults.BODY_TIMEOUT, f"{self._missing()}; nothing for {limit:g} s", now=now)
 
-    def _broke(self, error: Exception, exchange: Exchange | None) -> None:
+    def broke(self, error: Exception, exchange: Exchange | None) -> None:
         self.worker.broke(error, exchange)
         self.close()
 
@@ -488,6 +496,8 @@ class InstanceConnection(asyncio.Protocol):
         self.closed = self.closing = True
         self.due = INFINITE
         instance = self.instance
+        if self.splice is not None:
+            self.splice.end()
         if self.spare >= 0:
             self._close_spare()
         instance.open.discard(self)

@@ -29,6 +29,7 @@ from proxy.dataplane.listen import Listening
 from proxy.dataplane.log import log
 from proxy.dataplane.recorder import FlightRecorder, Kept
 from proxy.dataplane.spans import Spans
+from proxy.dataplane.splice import Pipes
 from proxy.dataplane.story import Stories
 from proxy.dataplane.tally import Tally
 from proxy.dataplane.wheel import TICK, Wheel
@@ -111,6 +112,7 @@ class Worker:
         self.accepted = 0
         self.tunnels = 0
         self.replaying = 0
+        self.pipes = Pipes()
         self.draining = False
         self.calm = True
         """Neither draining nor shedding."""
