@@ -8,12 +8,28 @@ from typing import Final
 ROOT: Final = Path("/sys/fs/cgroup")
 MEMINFO: Final = Path("/proc/meminfo")
 OWN: Final = Path("/proc/self/cgroup")
+SHORT: Final = 0.1
+"""Share of the host's memory that is left."""
 
 
 def free() -> int | None:
     """Bytes; None where nothing can be read."""
     found = [one for one in (_host(), _cgroups()) if one is not None]
     return min(found, default=None)
+
+
+def short() -> bool:
+    """Whether the host has next to no memory left, as it must have before the kernel kills for it."""
+    try:
+        fields = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
+        return int(fields["MemAvailable"].split()[0]) < SHORT * int(fields["MemTotal"].split()[0])
+    except (OSError, ValueError, KeyError):
+        return True
+
+
+def memory_cgroup() -> Path | None:
+    """The folder of the cgroup that this process's memory is counted in."""
+    return next((folder for _, folder in _own()), None)
 
 
 def _host() -> int | None:
@@ -28,27 +44,32 @@ def _host() -> int | None:
 
 def _cgroups() -> int | None:
     """The tightest of ours and all above it; v2, or the memory controller of v1."""
-    try:
-        lines = OWN.read_text().splitlines()
-    except OSError:
-        return None
     found = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            root, limit, usage, inactive = ROOT, "memory.max", "memory.current", "inactive_file"
-        elif "memory" in controllers.split(","):
-            root, limit = ROOT / "memory", "memory.limit_in_bytes"
-            usage, inactive = "memory.usage_in_bytes", "total_inactive_file"
-        else:
-            continue
-        folder = root / path.lstrip("/")
+    for root, folder in _own():
+        v1 = root != ROOT
+        limit, usage = ("memory.limit_in_bytes", "memory.usage_in_bytes") if v1 else ("memory.max", "memory.current")
+        inactive = "total_inactive_file" if v1 else "inactive_file"
         while folder == root or root in folder.parents:
             left = _left(folder, limit, usage, inactive)
             if left is not None:
                 found.append(left)
             folder = folder.parent
     return min(found, default=None)
+
+
+def _own() -> list[tuple[Path, Path]]:
+    """(root, folder) of our cgroup in the memory controller of v1 and in the hierarchy of v2, whichever are there."""
+    try:
+        lines = OWN.read_text().splitlines()
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "" or "memory" in controllers.split(","):
+            root = ROOT / "memory" if controllers else ROOT
+            found.append((root, root / path.lstrip("/")))
+    return found
 
 
 def _left(folder: Path, limit: str, usage: str, inactive: str) -> int | None:

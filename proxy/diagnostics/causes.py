@@ -291,10 +291,14 @@ def own(case: Case) -> Cause:
         do.append("check  the traceback in Triage's own log at that time, by this request's id")
         return Cause(why, cause, do, CERTAIN)
     if name == "ports-exhausted":
-        cause = [f"Certain: connect(2) to {case.instance} found no free local port (EADDRNOTAVAIL)."]
+        cause = [f"Certain: connect(2) to {case.instance} found no free local port, or no address of this machine's "
+                 "from which it can be reached (EADDRNOTAVAIL)."]  # fmt: skip
         cause.append("Likely the app closes its connections after each answer, so each request needs a new one.")
     elif name == "descriptors-exhausted":
-        cause = ["Certain: the worker's descriptors were used up (EMFILE)."]
+        other = case.detail and case.detail != "Too many open files"  # ENFILE, ENOBUFS, ENOMEM
+        cause = [f"Certain: the kernel gave the worker no socket: {case.detail}."] if other else [
+            "Certain: the worker's descriptors were used up (EMFILE)."
+        ]
     else:
         which = f"the worker said which: {case.detail}" if case.detail else "the worker turned it away by itself"
         cause = [f"Certain: a limit of the gateway's own; {which}."]
@@ -420,8 +424,8 @@ def exited(case: Case) -> Cause:
     elif ended.oom == "likely":
         why = [
             f"{case.instance} was killed ({ended.words}) while it had this request.",
-            "Likely for want of memory: the machine counted an out-of-memory kill at that moment. No counter of its "
-            "own could be read, so a kill by hand at the same time would look alike.",
+            "Likely for want of memory: an out-of-memory kill was counted at that moment. The counter is not this "
+            "instance's alone, so a kill by hand at the same time would look alike.",
         ]
         do.append(f"later  more memory for {case.instance}, or find what grows")
     else:

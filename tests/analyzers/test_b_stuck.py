@@ -161,6 +161,24 @@ def test_an_event_loop_that_is_busy_now_and_then_is_not_blocked() -> None:
     assert made.run(event_loop.ANALYZER, late(), each={"web-1": [threads, stacked.activity(0.3)]}) == []
 
 
+def test_an_event_loop_that_one_function_has_most_of_the_time_is_blocked() -> None:
+    """In four of nine rounds, and nearly all that the CPU profile saw: 0.6 cores of one handler."""
+    busy = [stacked.thread(1001, "draw app:31", *LOOP, active=True)]
+    rest = [stacked.thread(1001, *RESTING)]
+    threads = stacked.stacks(rest, rest, busy, rest, rest, rest, busy, busy, busy)
+    hot = stacked.profile((880, "app < draw"), (20, "app < send"))
+    many = stacked.profile((300, "app < draw"), (600, "app < send"))
+    stands = late()
+    wait = [0.02] * 540 + [8.0] * 60
+    stands.rings[""] = made.ring(600, in_flight=9, requests=[0, 0, 20] * 200, wait_p50=wait)
+    given = {"web-1": [threads, hot, stacked.activity(0.6)]}
+    found = only(made.run(event_loop.ANALYZER, stands, each=given))
+    assert (found.id, found.certainty) == ("event-loop-blocked", "very likely")
+    assert made.run(event_loop.ANALYZER, late(), each=given) == [], "it answers all the time: the loop is busy"
+    given = {"web-1": [threads, many, stacked.activity(0.6)]}
+    assert made.run(event_loop.ANALYZER, stands, each=given) == [], "many functions: the loop is busy"
+
+
 def test_a_hot_function_is_named_with_its_share() -> None:
     threads = stacked.stacks(stacked.threads(3, "shortest app:16", "way app:28", *SERVED, active=True))
     hot = stacked.profile((90, "way < shortest"), (10, "way < other"))

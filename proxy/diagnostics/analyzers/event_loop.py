@@ -15,6 +15,8 @@ from proxy.diagnostics.artifacts import Activity, HostReport, ProcReport, Profil
 
 MOST: Final = 0.6
 """Of the rounds, in so many the loop's thread has to stand in code of the app's."""
+AGAIN: Final = 3
+"""Rounds that will do where MOST of the CPU profile is one function, and the process falls silent at times."""
 
 
 def analyze(seen: Seen) -> Iterator[Finding]:
@@ -32,7 +34,9 @@ def analyze(seen: Seen) -> Iterator[Finding]:
         )
         first = max(places, key=lambda place: (sum(place.counts), place.kind in threads.BLOCKS))
         asleep = first.kind in threads.BLOCKS and now.harm.slow  # a loop's thread never should, even once
-        if len(one.rounds) < 2 or (inside < MOST * len(one.rounds) and not asleep):
+        profile = seen.each(Profile).get(instance)
+        mostly = inside >= AGAIN and profile is not None and hot(profile, first) >= MOST and _silences(now) >= 2
+        if len(one.rounds) < 2 or (inside < MOST * len(one.rounds) and not asleep and not mostly):
             continue
         yield _finding(now, seen, instance, one, first, inside)
 
