@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from proxy.units import several
 from tests.sick.cases import CASES
 from tests.sick.play import Options, Played, play
 from tests.sick.table import rows, totals
@@ -42,12 +44,14 @@ def main() -> int:
     options = Options(args.seconds, args.why_only, args.keep, args.keep_all)
     healthy = frozenset(one.name for one in CASES if one.truth.healthy)
     done: dict[str, Played] = {}
+    loads: list[float] = []
     lock = threading.Lock()
 
     def one(name: str) -> None:
         played = play(next(case for case in CASES if case.name == name), options)
         with lock:
             done[name] = played
+            loads.append(os.getloadavg()[0])
             print(line(played), flush=True)
             if args.json:
                 args.json.write_text(json.dumps([each.json() for each in ordered()], indent=1, default=str))
@@ -60,7 +64,9 @@ def main() -> int:
     table, sums = rows(ordered()), totals(ordered(), healthy)
     print(f"\n{table}\n\n{sums}")
     if args.page:
-        put(args.page, f"{table}\n\nSessions of {args.seconds:g} s.\n\n{sums}")
+        how = f"Sessions of {args.seconds:g} s, {several(args.jobs, 'case')} at a time"
+        busy = f"load average {min(loads):.1f} to {max(loads):.1f} on {several(os.cpu_count() or 1, 'core')}"
+        put(args.page, f"{table}\n\n{how}; {busy}.\n\n{sums}")
     return 1 if any(each.error for each in done.values()) else 0
 
 
