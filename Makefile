@@ -3,6 +3,7 @@
 # make bench   Triage beside its peers
 # make chaos   everything that can be killed or filled up is, under load
 # make lab     apps that are sick on purpose, and whether Triage says what is wrong with them
+# make fuzz-api  the admin API is asked all that its OpenAPI document allows, and what it does not: minutes
 # make docs    the documents that are made from the code
 # make clean   take away what the others made
 #
@@ -14,16 +15,22 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 NEW_ENOUGH := import sys, venv; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done)
-PYTEST_ARGS ?= -n 4 --dist loadfile
+# Whole files go to the processes, those that take longest first: tests/conftest.py has the order.
+PYTEST_ARGS ?= -n 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test lint types bench chaos lab sample docs clean
+.PHONY: run test lint types collected bench chaos lab fuzz-api sample docs clean
 .DELETE_ON_ERROR:
 
 # The venv stands first in PATH, so that `python` in config.toml is the one that has the sample app's needs.
 run: $(VENV)/.run
 	@PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/triage serve -c config.toml
 
-test: lint types
+# Each of some hundred gateways that the tests start is four interpreters or more, each session another: with bytecode
+# at hand they start with two thirds of the work. So it is written here whatever the environment says.
+test: export PYTHONDONTWRITEBYTECODE :=
+test: lint
+	@$(BIN)/python -m compileall -q proxy
+	@$(MAKE) --no-print-directory --jobs=2 types collected
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
@@ -31,6 +38,10 @@ lint: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(BIN)/mypy --strict proxy
+
+# Beside the types, and once: each of the processes that run the tests would do the same work at the same time.
+collected: $(VENV)/.dev
+	@found=$$($(BIN)/python -m pytest --collect-only -qq 2>&1) || { echo "$$found" | tail -n 60; exit 1; }
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m loadtests.bench $(BENCH_ARGS)
@@ -45,6 +56,10 @@ sample: $(VENV)/.dev
 lab: $(VENV)/.dev
 	$(BIN)/python -m tests.sick --page docs/diagnosis.md $(LAB_ARGS)
 
+# FUZZ_ARGS="--include-path /api/v1/logs" for one path. `make test` has a short run of it.
+fuzz-api: $(VENV)/.dev
+	$(BIN)/python -m tests.api.fuzz --deep $(FUZZ_ARGS)
+
 docs: $(VENV)/.run
 	$(BIN)/python -m proxy.config.docs > docs/configuration.md.new
 	mv docs/configuration.md.new docs/configuration.md
@@ -58,6 +73,10 @@ docs: $(VENV)/.run
 	mv docs/observing.md.new docs/observing.md
 	$(BIN)/python -m proxy.diagnostics.docs > docs/diagnosis.md.new
 	mv docs/diagnosis.md.new docs/diagnosis.md
+	$(BIN)/python -m proxy.admin.docs > docs/api.md.new
+	mv docs/api.md.new docs/api.md
+	$(BIN)/python -m proxy.cli.docs > docs/cli.md.new
+	mv docs/cli.md.new docs/cli.md
 
 # Also clears var/, where config.toml keeps its state: logs, the admin token.
 clean:

@@ -23,6 +23,8 @@ from proxy import masking
         ("<td>Cookie: sid=abcdef</td>", "<td>Cookie: ***</td>"),
         ("no cookie: the client is new", "no cookie: the client is new"),
         ("12 cookies=many", "12 cookies=many"),
+        (f"curl x triage_0123abcd_{'aB_-' * 10}xyz now", "curl x triage_0123abcd_*** now"),
+        ("triage_instances 3", "triage_instances 3"),
         ("KeyError: 'user'", "KeyError: 'user'"),
         ("token expired after 3 s", "token expired after 3 s"),
         ("no password given", "no password given"),

@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
+from proxy.admin import query
 from proxy.admin.acts import act
 from proxy.admin.common import answer, the_app
 from proxy.admin.errors import ApiProblem
@@ -18,13 +19,15 @@ from proxy.control.alerts import views
 async def alerts(request: web.Request) -> web.Response:
     """Rules, notifiers, and the newest messages."""
     found = request.app[GATEWAY].alerts
+    rules = views.rules(found)
+    at, to, following = query.window(request, [str(one["id"]) for one in rules])
     return answer(
         {
-            "items": [_timed(one, "last_fired", "muted_until") for one in views.rules(found)],
+            "items": [_timed(one, "last_fired", "muted_until") for one in rules[at:to]],
             "notifiers": [_timed(one, "last", "failing_since") for one in views.notifiers(found)],
             "messages": [_timed(one, "time") for one in await views.messages(found)],
             "words": "" if found.outboxes else "no [notify.NAME] is configured: nobody is told of anything",
-            "next": None,
+            "next": following,
         }
     )
 

@@ -30,7 +30,8 @@ LOOK_BACK: Final = "24h"
 
 async def autoheal(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
-    return items([_rules(gateway, state) for state in list(gateway.apps.values())])
+    at, to, following = query.window(request, list(gateway.apps))
+    return items([_rules(gateway, state) for state in list(gateway.apps.values())[at:to]], following)
 
 
 async def of_app(request: web.Request) -> web.Response:

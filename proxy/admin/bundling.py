@@ -128,9 +128,14 @@ def _guarded(writer: Writer, name: str, work: Any) -> None:
         writer.left_out.append(f"{name}: {error.strerror or error}")
 
 
+def is_dump(name: str) -> bool:
+    """Whether a session's file holds memory of a process, and so all its secrets."""
+    return DUMP in name and not name.endswith((".json", ".txt"))
+
+
 def _one(writer: Writer, name: str, path: str, memory: bool) -> None:
-    base, suffix = os.path.basename(name), os.path.splitext(name)[1]
-    if base.startswith(f"{DUMP}.") and suffix not in (".json", ".txt"):
+    suffix = os.path.splitext(name)[1]
+    if is_dump(name):
         if not memory:
             writer.left_out.append(f"{name}: a memory dump, which holds all secrets of its process: memory=true")
             return

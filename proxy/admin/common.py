@@ -28,7 +28,7 @@ def answer(value: Any, status: int = 200) -> web.Response:
     return web.Response(body=dumps(value), status=status, content_type="application/json")
 
 
-def items(values: list[Any], following: int | None = None) -> web.Response:
+def items(values: list[Any], following: int | str | None = None) -> web.Response:
     return answer({"items": values, "next": str(following) if following is not None else None})
 
 
@@ -51,10 +51,12 @@ def whole_verdict(gateway: Gateway, apps: Sequence[tuple[str, verdict.Verdict]])
     return whole
 
 
-async def all_instances(seen: views.Look, state: AppState) -> list[dict[str, Any]]:
-    """As the API shows them; where there are many, in steps, so that others get their turn."""
+async def all_instances(
+    seen: views.Look, state: AppState, chosen: Sequence[InstanceState] | None = None
+) -> list[dict[str, Any]]:
+    """Those, or all, as the API shows them; where there are many, in steps, so that others get their turn."""
     shown = []
-    for number, one in enumerate(list(state.instances.values()), 1):
+    for number, one in enumerate(list(state.instances.values()) if chosen is None else chosen, 1):
         shown.append(views.instance(seen, state, one))
         if number % STEP == 0:
             await asyncio.sleep(0)

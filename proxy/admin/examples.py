@@ -51,6 +51,12 @@ INSTANCE: Final = {
     "faults": {"instance-exited": 5}, "bytes_in": 183000, "bytes_out": 91211000, "connects": 31, "retries": 26,
     "response_ms": {"mean": 12.1, "p50": 9.8, "p90": 21.0, "p99": 88.2},
     "wait_ms": {"mean": 11.0, "p50": 9.0, "p90": 20.1, "p99": 85.0},
+    "own_ms": 0.03,               # of Triage itself, the mean
+    "processes": 1, "threads": 5, "descriptors": 17, "listens_on": ["127.0.0.1:41233"],
+}  # fmt: skip
+INSTANCE_WHOLE: Final = {
+    **INSTANCE, "last_lines": ["03:07:35.412 err  INFO export tenant=88"],
+    "path": [{"time": "2026-01-05T02:49:43.240Z", "lifecycle": "ready", "why": ""}],
 }  # fmt: skip
 APP: Final = {
     "id": "web", "state": "degraded",      # up degraded down stopped held
@@ -62,7 +68,7 @@ APP: Final = {
     "bytes_in": 183000, "bytes_out": 91211000, "connects": 31, "retries": 26,
     "response_ms": {"mean": 12.1, "p50": 9.8, "p90": 21.0, "p99": 88.2},
     "wait_ms": {"mean": 11.0, "p50": 9.0, "p90": 20.1, "p99": 85.0},
-    "version": "3f2a91c",
+    "own_ms": 0.03, "version": "3f2a91c",
     "by_hand": {"count": {"value": 2, "by": "by hand", "time": "2026-01-05T02:00:00.000Z", "why": "a sale",
                           "until": None}},
     "scaled": None,               # instances by the scaling rules; null: as the config says
@@ -129,6 +135,7 @@ FIRING: Final = {
     "outcomes": [{"act": "recycle", "state": "done", "why": "replaced by web-9", "operation": "op-41"}],
     "operation": "op-41",
 }  # fmt: skip
+RULES_WHOLE: Final = {**RULES, "history": [FIRING], "history_problem": ""}
 REPLAY: Final = {
     "app": "web", "rule": "slow", "when": "slow above 5s, count 20, within 1m",
     "verdict": "it would have fired once; first: 24 of 20 requests waited over 5 s in the last 1m",
@@ -144,20 +151,24 @@ REQUEST: Final = {
     "bytes_in": 1912, "bytes_out": 412, "sent": 1912, "tries": 1, "reused": True, "idle_ms": 400.0,
     "replayable": True, "tunnel": False, "worker": 1,
     "timings": {"head_ms": 0.2, "queue_ms": 0.0, "connect_ms": 0.0, "wait_ms": 687.0, "total_ms": 689.0,
-                "own_ms": 0.3, "lag_ms": 0.1},
-    "attempts": [{"instance": "web-7", "fault": "instance-exited", "reused": True, "idle_ms": 400.0,
-                  "wait_ms": 687.0, "sent": 1912}],
+                "own_ms": 0.3, "lag_ms": 0.1, "tls_ms": 1.2,
+                "body_ms": 1.5},           # those that were not reached are absent
+    "attempts": [{"instance": "web-7", "fault": "instance-exited", "status": 0, "sent": 1912, "reused": True,
+                  "detail": "exit code 3", "idle_ms": 400.0, "connect_ms": 0.2, "tls_ms": 1.2, "wait_ms": 687.0}],
 }  # fmt: skip
 STORY: Final = {
     "rule": "keep.whole[0]",      # that asked for it
     "answered_by": "triage",      # triage instance
     "phases": [{"phase": "head read", "at_ms": 0.2, "note": ""}, {"phase": "picked", "at_ms": 0.3, "note": "web-7"},
                {"phase": "instance-exited", "at_ms": 688.1, "note": "exit code 3"}],
-    "attempts": [{"instance": "web-7", "fault": "instance-exited", "began_ms": 0.3, "took_ms": 687.8}],
+    "attempts": [{"instance": "web-7", "fault": "instance-exited", "status": 0, "sent": 1912, "reused": True,
+                  "detail": "exit code 3", "idle_ms": 400.0, "connect_ms": 0.2, "tls_ms": 1.2, "wait_ms": 687.0,
+                  "began_ms": 0.3, "took_ms": 687.8}],
     "request": {"line": "POST /api/orders?key=*** HTTP/1.1", "fields": [["Authorization", "***"]]},
     "response": None,             # likewise; null: no answer of an instance, or its fields were not asked for
     "cut": False,                 # it was larger than 16 KiB
 }  # fmt: skip
+STORY_WHOLE: Final = {"id": "7f3a91016957e2dd", **STORY}
 REQUEST_WHOLE: Final = {**REQUEST, "story": STORY}   # story: null where none is kept
 WHY: Final = {
     "id": "7f3a91016957e2dd", "subject": "request",          # request, app, incident
@@ -231,9 +242,12 @@ EVENT: Final = {
 }  # fmt: skip
 GATEWAY: Final = {
     "version": "0.1.0", "pid": 4100, "started": "2026-01-05T01:00:00.000Z", "uptime_s": 7661.0, "draining": False,
+    "launcher": {"pid": 4100, "release": "0.1.0", "execs": 0},
+    "control": {"pid": 4102, "started": "2026-01-05T01:00:00.000Z"}, "data_dir": "/var/lib/triage",
     "listen": ["http://127.0.0.1:8080"], "admin": "http://127.0.0.1:9900",
     "config": {"path": "/etc/triage/config.toml", "loaded": "2026-01-05T01:00:00.000Z", "error": ""},
-    "workers": [{"id": "1", "pid": 4103, "state": "running", "connections": 64, "accepted": 91000, "tunnels": 0,
+    "workers": [{"id": "1", "pid": 4103, "state": "alive", "why": "", "restarts": 0, "release": "0.1.0", "table": 12,
+                 "connections": 64, "accepted": 91000, "instance_connections": 8, "tunnels": 0,
                  "lag_ms": 0.1, "lag_max_ms": 2.3, "memory": 39000000, "shedding": "", "records_dropped": 0,
                  "log_lost": 0, "log_error": ""}],
     "requests_per_s": 88.4, "own_ms": 0.03, "control_lag_ms": 0.2,
@@ -279,6 +293,10 @@ LIVE: Final = {
                    "p99_ms": 41.0, "cpu": 0.02, "memory": 41943040, "memory_limit": None, "restarts": 0,
                    "uptime_s": 1081.2}],
     "gone": [],
+}  # fmt: skip
+FROZEN_WHOLE: Final = {
+    **FROZEN, "series": [{"app": "web", "instance": "web-7", "columns": ["time", "inflight", "requests"],
+                          "points": [[1767582461, 3, 41]]}], "records": [REQUEST],
 }  # fmt: skip
 LINE: Final = {
     "id": 1767582455412345,       # microseconds since the epoch; each line has its own, over all instances

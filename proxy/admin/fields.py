@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from proxy import units
+from proxy.control.inside.kill import SIGNALS
 
 LONGEST_TEXT: Final = 1 << 20
 LONGEST_REASON: Final = 500
 MOST_NAMES: Final = 50
+MOST_ARGUMENTS: Final = 1000
+MOST_CORES: Final = 4096  # as apps.NAME.process.cpus
 MOST_INSTANCES: Final = 1000  # as apps.NAME.process.instances
 
-Kind = Literal["text", "reason", "flag", "count", "size", "cores", "duration", "pause", "rule", "names"]
+Kind = Literal[
+    "text", "reason", "flag", "count", "size", "cores", "duration", "pause", "rule", "names", "role", "signal", "whole",
+    "command",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field: a sentence about it, and what it may be."""
+    """One field: a sentence about it, and what it may be. That one is `required` its handler says best."""
 
     about: str
     kind: Kind = "text"
+    required: bool = False
 
 
 def read(field: Field, value: Any) -> Any:
@@ -84,8 +90,9 @@ def _cores(value: Any) -> float:
     """0.0 for "auto"."""
     if value == "auto":
         return 0.0
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
-        raise ValueError('expected a number of cores such as 1.5, or "auto" for what the config says')
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not (value == 0 or 0.01 <= value <= MOST_CORES):
+        raise ValueError('expected a number of cores such as 1.5, 0.01 to 4096, or "auto" for what the config says')
     return float(value)
 
 
@@ -119,24 +126,65 @@ def _names(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one[:100] for one in value))
 
 
+def _role(value: Any) -> str:
+    if value not in ("viewer", "operator", "admin"):
+        raise ValueError("expected viewer, operator or admin")
+    return str(value)
+
+
+def _signal(value: Any) -> str:
+    """Its name, without SIG."""
+    name = value.removeprefix("SIG") if isinstance(value, str) else ""
+    if name not in SIGNALS:
+        raise ValueError(f"expected one of {', '.join(SIGNALS)}")
+    return name
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 53:
+        raise ValueError("expected a whole number")
+    return value
+
+
+def _command(value: Any) -> str | list[str]:
+    """Text as it is, for who runs it to split."""
+    if isinstance(value, list) and 0 < len(value) <= MOST_ARGUMENTS and all(isinstance(one, str) for one in value):
+        return list(value)
+    if isinstance(value, str) and value.strip() and len(value) <= LONGEST_TEXT:
+        return value
+    raise ValueError(f'expected a list of at most {MOST_ARGUMENTS:,} texts such as ["ls", "-l"], or a text')
+
+
 _READ: Final[Mapping[Kind, Callable[[Any], Any]]] = MappingProxyType(
     {
         "text": _text, "reason": _reason, "flag": _flag, "count": _count, "size": _size, "cores": _cores,
-        "duration": _duration, "pause": _pause, "rule": _rule, "names": _names,
+        "duration": _duration, "pause": _pause, "rule": _rule, "names": _names, "role": _role,
+        "signal": _signal, "whole": _whole, "command": _command,
     }
 )  # fmt: skip
 
+_SIZE: Final = r"^(auto|[0-9]{1,20}(\.[0-9]{1,9})? ?(B|kB|KB|MB|GB|TB|KiB|MiB|GiB|TiB))$"
+_DURATION: Final = r"^[0-9]{1,20}(\.[0-9]{1,9})? ?(ms|s|m|h|d)$"
 _SCHEMAS: Final[Mapping[Kind, dict[str, Any]]] = MappingProxyType(
     {
-        "text": {"type": "string"},
+        "text": {"type": "string", "maxLength": LONGEST_TEXT},
         "reason": {"type": "string", "maxLength": LONGEST_REASON},
         "flag": {"type": "boolean"},
         "count": {"type": "integer", "minimum": 0, "maximum": MOST_INSTANCES},
-        "size": {"oneOf": [{"type": "integer", "minimum": 0}, {"type": "string", "examples": ["512MB", "auto"]}]},
-        "cores": {"oneOf": [{"type": "number", "minimum": 0}, {"const": "auto"}]},
-        "duration": {"oneOf": [{"type": "number"}, {"type": "string", "examples": ["10m"]}]},
-        "pause": {"oneOf": [{"type": "number", "minimum": 0}, {"type": "string", "examples": ["1h"]}]},
-        "rule": {"oneOf": [{"type": "string"}, {"type": "object"}]},
+        "size": {"oneOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": _SIZE}]},
+        "cores": {"oneOf": [{"type": "number", "minimum": 0.01, "maximum": MOST_CORES}, {"enum": ["auto", 0]}]},
+        "duration": {"oneOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": _DURATION}]},
+        "pause": {"oneOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": _DURATION}]},
+        "rule": {"oneOf": [{"type": "string", "minLength": 1}, {"type": "object"}]},
         "names": {"type": "array", "items": {"type": "string"}, "maxItems": MOST_NAMES},
+        "role": {"enum": ["viewer", "operator", "admin"]},
+        "command": {
+            "oneOf": [
+                {"type": "string", "minLength": 1, "maxLength": LONGEST_TEXT},
+                {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": MOST_ARGUMENTS},
+            ]
+        },
+        "signal": {"type": "string", "pattern": f"^(SIG)?({'|'.join(SIGNALS)})$"},
+        "whole": {"type": "integer", "minimum": 0, "maximum": (1 << 53) - 1},
     }
 )

@@ -6,15 +6,12 @@ attributes.
 
 from __future__ import annotations
 
-import time
-
 from aiohttp import web
 
 from proxy.admin import answers, kept, mending, query, views
 from proxy.admin.common import all_instances, answer, items, look, not_readable, the_app, the_instance, whole_app
 from proxy.admin.errors import ApiProblem
 from proxy.admin.keys import FINDINGS, GATEWAY
-from proxy.control.stacks import NoStacks
 from proxy.control.store import NotReadable
 from proxy.link.messages import Record
 
@@ -23,8 +20,9 @@ from proxy.link.messages import Record
 
 async def apps(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
+    at, to, following = query.window(request, list(gateway.apps))
     seen = await look(gateway)
-    return items([await whole_app(gateway, seen, state) for state in list(gateway.apps.values())])
+    return items([await whole_app(gateway, seen, state) for state in list(gateway.apps.values())[at:to]], following)
 
 
 async def app(request: web.Request) -> web.Response:
@@ -35,8 +33,9 @@ async def app(request: web.Request) -> web.Response:
 
 async def instances(request: web.Request) -> web.Response:
     state = the_app(request)
-    seen = await look(request.app[GATEWAY])
-    return items(await all_instances(seen, state))
+    at, to, following = query.window(request, list(state.instances))
+    chosen = list(state.instances.values())[at:to]
+    return items(await all_instances(await look(request.app[GATEWAY]), state, chosen), following)
 
 
 async def instance(request: web.Request) -> web.Response:
@@ -44,23 +43,6 @@ async def instance(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     shown = views.instance(await look(gateway), state, found)
     return answer({**shown, "path": mending.path(found), "last_lines": gateway.last_lines(found.name, 20)})
-
-
-async def instance_stacks(request: web.Request) -> web.Response:
-    _, found = the_instance(request)
-    if not found.pid:
-        raise ApiProblem(
-            409, "no-process", f"{found.name} has no process of ours",
-            "Stacks can be taken of processes that Triage started and that run.",
-        )  # fmt: skip
-    try:
-        stacks = await request.app[GATEWAY].stacks(found.pid)
-    except NoStacks as error:
-        raise ApiProblem(
-            409, "no-stacks", "The stacks could not be taken", str(error),
-            "They can be of Python processes, with apps.NAME.process.diagnose on and py-spy installed.",
-        ) from None  # fmt: skip
-    return answer({"id": found.name, "time": views.iso(time.time()), "stacks": stacks})
 
 
 # --- requests ----------------------------------------------------------------------------------------

@@ -152,8 +152,14 @@ async def instance_logs(request: web.Request) -> web.Response:
     """The last lines of one instance, oldest first, out of memory."""
     app, found = the_instance(request)
     gateway = request.app[GATEWAY]
-    lines = found.output.last(query.limit(request, 200, 200), notes=True) if found.output is not None else []
-    return items(await asyncio.to_thread(_of_instance, app.name, found.name, lines, gateway.logbook.exceptions.tags()))
+    most, before = query.limit(request, 200, 200), query.cursor(request)
+    lines = found.output.last(notes=True) if found.output is not None else []
+    if before is not None:
+        lines = [line for line in lines if 0 < line.id < before]
+    following = lines[-most].id if len(lines) > most else None
+    tags = gateway.logbook.exceptions.tags()
+    shown = await asyncio.to_thread(_of_instance, app.name, found.name, lines[-most:], tags)
+    return items(shown, following)
 
 
 def _of_instance(app: str, instance: str, lines: list[Line], tags: list[Tag]) -> list[dict[str, Any]]:

@@ -45,7 +45,8 @@ async def exposition(request: web.Request) -> web.Response:
 
 async def metrics(request: web.Request) -> web.Response:
     """All that can be asked for over time."""
-    return items([_metric(metric) for metric in METRICS])
+    at, to, following = query.window(request, [metric.id for metric in METRICS])
+    return items([_metric(metric) for metric in METRICS[at:to]], following)
 
 
 def _metric(metric: Metric) -> dict[str, Any]:

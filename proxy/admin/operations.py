@@ -50,8 +50,9 @@ async def operation(request: web.Request) -> web.Response:
     """One of them; with `wait` the answer comes when it has moved on, or the time is over."""
     gateway = request.app[GATEWAY]
     found = await _known(gateway, request.match_info["id"])
+    seen = query.number(request, "seen", found.told)
     if "wait" in request.query:
-        await _wait(request, found)
+        await _wait(request, found, seen)
     return answer(mending.operation(found))
 
 
@@ -70,10 +71,9 @@ async def _known(gateway: Gateway, id: str) -> Operation:
     return found
 
 
-async def _wait(request: web.Request, found: Operation) -> None:
+async def _wait(request: web.Request, found: Operation, seen: int) -> None:
     """Until there is more than the `seen` steps, or it ends."""
     limit = query.duration(request, "wait", LONGEST_WAIT)
-    seen = query.number(request, "seen", found.told)
     if not found.running or found.told != seen:
         return
     waiting = request.app[WAITING]

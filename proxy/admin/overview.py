@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
-import platform
-import resource
 import stat
 import time
 from collections.abc import Mapping
-from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final
 
 import psutil
-from aiohttp import web
+from aiohttp import ETag, web
 
 from proxy import config as configs
-from proxy.admin import acts, mending, views
+from proxy.admin import acts, mending, reference, views
 from proxy.admin import openapi as openapi_document
+from proxy.admin.callers import require
 from proxy.admin.common import answer, look, no_app, whole_app, whole_verdict
-from proxy.admin.errors import ApiProblem
+from proxy.admin.errors import ApiProblem, dumps
 from proxy.admin.incidents import brief
 from proxy.admin.keys import GATEWAY, LISTENING, TABLE
 from proxy.admin.notices import notices
@@ -30,7 +29,6 @@ from proxy.control.state import AppState
 if TYPE_CHECKING:
     from proxy.control.gateway import Gateway
 
-PACKAGES: Final = ("aiohttp", "uvloop", "httptools", "msgspec", "orjson", "psutil", "prometheus-client", "py-spy")
 MOST_CONFIG: Final = 1 << 20
 
 
@@ -133,49 +131,49 @@ def _began(pid: int) -> float:
         return 0.0
 
 
-async def environment(request: web.Request) -> web.Response:
-    gateway = request.app[GATEWAY]
-    return answer(await asyncio.to_thread(machine, gateway.version))
-
-
-def machine(version: str) -> dict[str, Any]:
-    """Versions, host and limits of this process; secrets masked."""
-    names = {"descriptors": resource.RLIMIT_NOFILE, "processes": resource.RLIMIT_NPROC, "core": resource.RLIMIT_CORE}
-    packages = {}
-    for name in PACKAGES:
-        try:
-            packages[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    memory = psutil.virtual_memory()
-    return {
-        "version": version,
-        "python": platform.python_version(),
-        "kernel": platform.release(),
-        "machine": platform.machine(),
-        "host": platform.node(),
-        "cpus": os.cpu_count(),
-        "usable_cpus": len(os.sched_getaffinity(0)),
-        "load": list(os.getloadavg()),
-        "memory": memory.total,
-        "memory_available": memory.available,
-        "user": os.geteuid(),
-        "limits": {name: list(resource.getrlimit(which)) for name, which in names.items()},
-        "packages": packages,
-        "environment": {name: configs.masked(name, value) for name, value in sorted(os.environ.items())},
-    }
-
-
 async def config(request: web.Request) -> web.Response:
+    data = dumps(await _in_force(request))
+    response = web.Response(body=data, content_type="application/json")
+    response.etag = tag = _tag(data)
+    if request.if_none_match is not None and _names(request.if_none_match, tag):
+        return web.Response(status=304, headers={"ETag": response.headers["ETag"]})
+    return response
+
+
+async def _in_force(request: web.Request) -> dict[str, Any]:
     gateway = request.app[GATEWAY]
     shown = await asyncio.to_thread(configs.shown, gateway.config)
     about = _gateway(gateway, await look(gateway), request.app[LISTENING])["config"]
-    return answer({**about, "config": shown})
+    return {**about, "config": shown}
+
+
+def _tag(body: bytes) -> ETag:
+    """Of what is shown, masked as it is: a secret cannot be guessed by it. `loaded` tells two of them apart."""
+    return ETag(hashlib.sha256(body).hexdigest()[:20])
+
+
+def _names(tags: tuple[ETag, ...], tag: ETag) -> bool:
+    return any(one.value in ("*", tag.value) for one in tags)
+
+
+async def _unchanged(request: web.Request) -> None:
+    """Raises ApiProblem where If-Match says that the caller has seen another config than the one in force."""
+    if request.if_match is None:
+        return
+    tag = _tag(dumps(await _in_force(request)))
+    if not any(one.value in ("*", tag.value) and not one.is_weak for one in request.if_match):
+        raise ApiProblem(
+            412, "changed", "The config in force is not the one you have seen", "If-Match names another one.",
+            "GET /api/v1/config has it, and its ETag.", headers={"ETag": f'"{tag.value}"'},
+        )  # fmt: skip
 
 
 async def config_check(request: web.Request) -> web.Response:
+    await _unchanged(request)
     gateway = request.app[GATEWAY]
     body = request["body"]
+    if body.get("path"):  # problems quote the file, which may be any that Triage can read
+        require(request, "admin", "Checking a file by its path")
     path = body.get("path") or gateway.config_path
     text = body.get("text")
     environ: Mapping[str, str] = os.environ
@@ -215,6 +213,7 @@ async def config_reload(request: web.Request) -> web.Response:
             "This is `triage run`: its config was made from the command line.",
             "triage run --print-config prints the equal file; triage serve -c FILE can be reloaded.",
         )  # fmt: skip
+    await _unchanged(request)
     reason = request["body"].get("reason") or BY_HAND
     began = time.time()
     result = await gateway.reload(None, f"hand ({request['way']})", reason)
@@ -237,4 +236,12 @@ async def config_reload(request: web.Request) -> web.Response:
 
 async def openapi(request: web.Request) -> web.Response:
     table = request.app[TABLE]
-    return answer(openapi_document.document(table))
+    return answer(await asyncio.to_thread(openapi_document.document, table))
+
+
+async def docs(request: web.Request) -> web.Response:
+    table = request.app[TABLE]
+    page = await asyncio.to_thread(reference.page, table)
+    policy = f"default-src 'none'; style-src '{reference.STYLE_HASH}'; base-uri 'none'; form-action 'none'; "
+    headers = {"Content-Security-Policy": policy + "frame-ancestors 'none'"}
+    return web.Response(text=page, content_type="text/html", headers=headers)

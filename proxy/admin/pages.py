@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Final
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import BytesPayload
 
 FOLDER: Final = Path(__file__).with_name("dashboard")
 TYPES: Final = {
     ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml", ".png": "image/png",
 }  # fmt: skip
+PIECE: Final = 1 << 15
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "font-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -34,6 +37,18 @@ class Page:
     packed: bytes
     tag: str
     stamp: tuple[int, int]  # of the file
+
+
+class _Pieces(BytesPayload):
+    """Sent piece by piece as it is taken: who reads nothing holds some 100 KB of ours, not all of it."""
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        await self.write_with_length(writer, None)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        body = memoryview(self._value)[:content_length]
+        for at in range(0, len(body), PIECE):
+            await writer.write(body[at : at + PIECE])
 
 
 class Pages:
@@ -60,8 +75,8 @@ class Pages:
         if page.tag in request.headers.get("If-None-Match", ""):
             return web.Response(status=304, headers=headers)
         if "gzip" in request.headers.get("Accept-Encoding", ""):
-            return web.Response(body=page.packed, headers={**headers, "Content-Encoding": "gzip"})
-        return web.Response(body=page.body, headers=headers)
+            return web.Response(body=_Pieces(page.packed), headers={**headers, "Content-Encoding": "gzip"})
+        return web.Response(body=_Pieces(page.body), headers=headers)
 
     def _page(self, path: Path) -> Page:
         page = self._pages.get(path)

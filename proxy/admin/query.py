@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import difflib
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -11,13 +14,15 @@ import orjson
 from aiohttp import web
 
 from proxy import units
-from proxy.admin import fields
+from proxy.admin import fields, params
 from proxy.admin.errors import ApiProblem
 from proxy.admin.routing import Route
 from proxy.control.records import Filter, parse_status
 from proxy.faults import FAULTS
 
-MOST: Final = 1000
+MOST: Final = params.MOST
+SLOWEST: Final = 30.0
+"""Seconds for the content of a call, 1 MiB at most."""
 
 
 def bad(name: str, detail: str, hint: str = "") -> ApiProblem:
@@ -43,7 +48,16 @@ def check_names(request: web.Request, route: Route) -> None:
 
 async def body(request: web.Request, route: Route) -> dict[str, Any]:
     """The JSON object of a call, its fields read; nothing at all is an empty one."""
-    data = await request.read()
+    try:
+        async with asyncio.timeout(SLOWEST):
+            data = await request.read()
+    except TimeoutError:
+        raise ApiProblem(
+            408, "slow-content", "The content did not come in time", f"It took over {SLOWEST:g} s.",
+            headers={"Connection": "close"},
+        ) from None  # fmt: skip
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise ApiProblem(415, "encoded", "Encoded content is not taken", "", "Send it without Content-Encoding.")
     if not data.strip():
         return {}
     if request.content_type != "application/json":
@@ -100,6 +114,38 @@ def cursor(request: web.Request) -> int | None:
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         raise bad("cursor", "It is not one of ours.", "Take it from `next` of the page before.")
     return int(text)
+
+
+def window(request: web.Request, ids: Sequence[str], default: int = MOST) -> tuple[int, int, str | None]:
+    """Which of a list's items are asked for: from, to, and the cursor of the page after, None at the end.
+
+    A cursor has the id of the page's last item and its place, so that what goes or comes meanwhile is neither told
+    twice nor passed over, but for that item itself.
+    """
+    most, at = limit(request, default), 0
+    text = request.query.get("cursor")
+    if text is not None:
+        place, id = _place(text)
+        at = ids.index(id) + 1 if id in ids else min(place, len(ids))
+    to = min(at + most, len(ids))
+    return at, to, _cursor(to - 1, ids[to - 1]) if at < to < len(ids) else None
+
+
+def _cursor(place: int, id: str) -> str:
+    return base64.urlsafe_b64encode(f"{place} {id}".encode()).rstrip(b"=").decode()
+
+
+def _place(text: str) -> tuple[int, str]:
+    try:
+        if not text.isascii() or len(text) > params.LONGEST_CURSOR:
+            raise ValueError(text)
+        data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
+        place, _, id = data.partition(" ")
+        if not place.isascii() or not place.isdigit() or len(place) > 9 or not id:
+            raise ValueError(text)
+    except ValueError:
+        raise bad("cursor", "It is not one of ours.", "Take it from `next` of the page before.") from None
+    return int(place), id
 
 
 def duration(request: web.Request, name: str, most: float) -> float:

@@ -22,6 +22,8 @@ from aiohttp import web
 
 from proxy import units
 from proxy.admin import kept, query
+from proxy.admin.bundling import is_dump
+from proxy.admin.callers import require
 from proxy.admin.common import answer, items, no_app, not_readable
 from proxy.admin.errors import ApiProblem
 from proxy.admin.keys import GATEWAY
@@ -155,6 +157,8 @@ async def report(request: web.Request) -> web.StreamResponse:
 async def artifact(request: web.Request) -> web.StreamResponse:
     """Any file of the folder."""
     name = request.match_info["name"]
+    if is_dump(name):
+        require(request, "operator", "A memory dump")
     suffix = os.path.splitext(name)[1]
     headers = {"Content-Security-Policy": POLICY} if suffix == ".html" else {}
     plain = quote(name.replace("/", "-"))
@@ -193,11 +197,12 @@ async def delete(request: web.Request) -> web.Response:
 
 async def collectors(request: web.Request) -> web.Response:
     """What can be gathered."""
+    at, to, following = query.window(request, [one.name for one in COLLECTORS])
     return items([
         {"id": one.name, "title": one.title, "needs": one.needs, "cost": one.cost, "of": one.of, "when": one.when,
          "default": one.default, "quick": one.quick, "runtimes": list(one.runtimes), "most_s": one.limit}
-        for one in COLLECTORS
-    ])  # fmt: skip
+        for one in COLLECTORS[at:to]
+    ], following)  # fmt: skip
 
 
 def refused(error: NotPossible, title: str) -> ApiProblem:

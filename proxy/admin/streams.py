@@ -14,12 +14,14 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from proxy.admin import query
+from proxy.admin import limits, query
 from proxy.admin.errors import ApiProblem, dumps
 from proxy.admin.keys import FOLLOWING
 
 MOST: Final = 512
 """Clients of all streams together; an open dashboard is two."""
+MOST_OF_ONE: Final = 256
+"""Of one caller: half of them are there for the others."""
 HEARTBEAT: Final = 15.0
 """Seconds between comments on a quiet stream: what lies between lets a silent connection live longer than that."""
 STUCK: Final = 30.0
@@ -36,10 +38,16 @@ async def follow(request: web.Request, work: Callable[[Write], Awaitable[None]])
         if name in request.query:
             raise query.bad(name, "It does not go with follow.")
     following = request.app[FOLLOWING]
-    live = (one.transport is not None and not one.transport.is_closing() for one in following.values())
-    if sum(live) >= MOST:
+    live = [one for one in following.values() if one.transport is not None and not one.transport.is_closing()]
+    if len(live) >= MOST:
         raise ApiProblem(
             503, "too-many-following", f"{MOST} clients follow already",
+            hint="End one of them, or ask without follow.", headers={"Retry-After": "10"},
+        )  # fmt: skip
+    caller = limits.of_call(request)
+    if sum(limits.of_call(one) == caller for one in live) >= MOST_OF_ONE:
+        raise ApiProblem(
+            429, "too-many-of-yours", f"You follow {MOST_OF_ONE} times already",
             hint="End one of them, or ask without follow.", headers={"Retry-After": "10"},
         )  # fmt: skip
     if request.method == "HEAD":

@@ -13,8 +13,10 @@ import click
 
 from proxy import units
 from proxy.cli import show
-from proxy.cli.client import ApiError, Gateway, segment
-from proxy.cli.group import fail, gateway_options, print_json, reach
+from proxy.cli.client import Gateway, segment
+from proxy.cli.completing import app_names, instance_names
+from proxy.cli.group import calls, examples, fail, gateway_options, print_json, reach
+from proxy.cli.naming import instance_path
 from proxy.cli.operations import finish
 
 P = ParamSpec("P")
@@ -26,7 +28,7 @@ def act_options(function: Callable[P, Any]) -> Callable[P, Any]:
         click.option("--preview", "foresee", is_flag=True, help="Only say what would happen."),
         click.option("--yes", is_flag=True, help="Do not ask."),
         click.option("--no-wait", "wait", is_flag=True, flag_value=False, default=True, help="Begin it, and end."),
-        click.option("--note", metavar="TEXT", help="Why, for the events."),
+        click.option("--note", "--reason", "note", metavar="TEXT", help="Why, for the events."),
     ):
         decorated = decorate(decorated)
     return decorated
@@ -56,7 +58,7 @@ def lasting(text: str | None) -> dict[str, Any]:
 
 def act(path: str, fields: dict[str, Any], given: dict[str, Any]) -> None:
     """POST it below `apps/`, and follow it; `given` are the options of the verb."""
-    perform(reach(given["url"], given["token"], given["config"]), path, fields, given)
+    perform(reach(given["at"]), path, fields, given)
 
 
 def perform(gateway: Gateway, path: str, fields: dict[str, Any], given: dict[str, Any]) -> None:
@@ -94,77 +96,72 @@ def app_path(app: str, verb: str) -> str:
     return f"apps/{segment(app)}/{verb}"
 
 
-def instance_path(gateway: Gateway, text: str, verb: str = "") -> str:
-    """Of APP/INSTANCE, or of INSTANCE alone where one app alone has it; without a verb, its own."""
-    verb = f"/{verb}" if verb else ""
-    app, slash, name = text.partition("/")
-    if slash and app and ":" not in app:
-        return f"apps/{segment(app)}/instances/{segment(name)}{verb}"
-    apps = gateway.get("apps")["items"]
-    owners = [one["id"] for one in apps if any(each["id"] == text for each in one["instances"])]
-    if len(owners) == 1:
-        return f"apps/{segment(owners[0])}/instances/{segment(text)}{verb}"
-    if owners:
-        raise ApiError(409, f"{text} is an instance of several apps", "", f"Say {owners[0]}/{text}.")
-    if any(one["id"] == text for one in apps):
-        raise ApiError(404, f"{text} is an app", "", f"Say {text}/INSTANCE; triage status lists them.")
-    raise ApiError(404, f"There is no instance {text}", "", "triage status lists them.")
-
-
 # --- of an app ---------------------------------------------------------------------------------------
 
 
-@click.command()
-@click.argument("app")
+@click.command(epilog=examples('triage restart web --note "new settings"'))
+@click.argument("app", shell_complete=app_names)
 @collecting
 @act_options
+@calls("POST /api/v1/apps/{app}/restart")
 def restart(app: str, collect: bool, **given: Any) -> None:
     """Replace each instance of APP by a fresh one, rolling."""
     act(app_path(app, "restart"), {} if collect else {"collect": False}, given)
 
 
-@click.command()
-@click.argument("app")
+@click.command(epilog=examples("triage start web"))
+@click.argument("app", shell_complete=app_names)
 @act_options
+@calls("POST /api/v1/apps/{app}/start")
 def start(app: str, **given: Any) -> None:
     """End a stop by hand; try instances that failed at once."""
     act(app_path(app, "start"), {}, given)
 
 
-@click.command()
-@click.argument("app")
+@click.command(epilog=examples("triage stop web --for 1h"))
+@click.argument("app", shell_complete=app_names)
 @for_option("start")
 @act_options
+@calls("POST /api/v1/apps/{app}/stop")
 def stop(app: str, for_: str | None, **given: Any) -> None:
     """Let the instances of APP finish and end; its requests get a 503."""
     act(app_path(app, "stop"), lasting(for_), given)
 
 
-@click.command()
-@click.argument("app")
+@click.command(epilog=examples("triage hold web --for 5m"))
+@click.argument("app", shell_complete=app_names)
 @for_option("release")
 @act_options
+@calls("POST /api/v1/apps/{app}/hold")
 def hold(app: str, for_: str | None, **given: Any) -> None:
     """Let new requests of APP wait in its queue."""
     act(app_path(app, "hold"), lasting(for_), given)
 
 
-@click.command()
-@click.argument("app")
+@click.command(epilog=examples("triage release web"))
+@click.argument("app", shell_complete=app_names)
 @act_options
+@calls("POST /api/v1/apps/{app}/release")
 def release(app: str, **given: Any) -> None:
     """End a hold: what waits is served."""
     act(app_path(app, "release"), {}, given)
 
 
-@click.command()
-@click.argument("app")
+@click.command(
+    epilog=examples(
+        "triage scale web 4 --for 2h",
+        "triage scale web auto",
+        "triage scale web --memory 1GB --cpus 2",
+    )
+)
+@click.argument("app", shell_complete=app_names)
 @click.argument("count", metavar="[N | auto]", required=False)
 @click.option("--memory", metavar="SIZE", help='Of each instance: "1GB"; "auto": as the config says.')
 @click.option("--cpus", metavar="N", help='Cores of each instance; "auto": as the config says.')
 @for_option("scale APP auto")
 @collecting
 @act_options
+@calls("POST /api/v1/apps/{app}/scale")
 def scale(
     app: str, count: str | None, memory: str | None, cpus: str | None, for_: str | None, collect: bool, **given: Any
 ) -> None:
@@ -209,35 +206,38 @@ def cored(text: str) -> str | float:
 # --- of an instance ----------------------------------------------------------------------------------
 
 
-@click.command()
-@click.argument("instance", metavar="[APP/]INSTANCE")
+@click.command(epilog=examples('triage recycle web/web-1 --note "it leaks"'))
+@click.argument("instance", metavar="[APP/]INSTANCE", shell_complete=instance_names)
 @collecting
 @act_options
+@calls("POST /api/v1/apps/{app}/instances/{instance}/recycle")
 def recycle(instance: str, collect: bool, **given: Any) -> None:
     """Replace one instance by a fresh one, ready before the old one drains."""
-    gateway = reach(given["url"], given["token"], given["config"])
+    gateway = reach(given["at"])
     fields = {} if collect else {"collect": False}
     perform(gateway, instance_path(gateway, instance, "recycle"), fields, given)
 
 
-@click.command()
-@click.argument("instance", metavar="[APP/]INSTANCE")
+@click.command(epilog=examples("triage eject web/web-1 --for 10m"))
+@click.argument("instance", metavar="[APP/]INSTANCE", shell_complete=instance_names)
 @for_option("admit")
 @click.option("--force", is_flag=True, help="Also when it is the last that serves.")
 @act_options
+@calls("POST /api/v1/apps/{app}/instances/{instance}/eject")
 def eject(instance: str, for_: str | None, force: bool, **given: Any) -> None:
     """Send no more requests to an instance; it goes on running."""
-    gateway = reach(given["url"], given["token"], given["config"])
+    gateway = reach(given["at"])
     fields = lasting(for_)
     if force:
         fields["force"] = True
     perform(gateway, instance_path(gateway, instance, "eject"), fields, given)
 
 
-@click.command()
-@click.argument("instance", metavar="[APP/]INSTANCE")
+@click.command(epilog=examples("triage admit web/web-1"))
+@click.argument("instance", metavar="[APP/]INSTANCE", shell_complete=instance_names)
 @act_options
+@calls("POST /api/v1/apps/{app}/instances/{instance}/admit")
 def admit(instance: str, **given: Any) -> None:
     """End an ejection, whoever made it."""
-    gateway = reach(given["url"], given["token"], given["config"])
+    gateway = reach(given["at"])
     perform(gateway, instance_path(gateway, instance, "admit"), {}, given)

@@ -8,8 +8,11 @@ import click
 
 from proxy.cli import show
 from proxy.cli.acts import act, act_options, app_path, lasting
-from proxy.cli.group import FAILED, gateway_options, print_json, reach
+from proxy.cli.completing import app_names
+from proxy.cli.find import Where
+from proxy.cli.group import FAILED, calls, examples, gateway_options, print_json, reach
 from proxy.cli.show import Column
+from proxy.cli.watching import watchable
 
 RULES: Final = (
     Column("rule"),
@@ -41,17 +44,19 @@ SHOWN: Final = 10
 """Messages in the table; --json has all that the gateway told."""
 
 
-@click.command()
+@click.command(epilog=examples("triage alerts", "triage alerts test ops"))
 @click.argument("words", nargs=-1, metavar="[test NOTIFIER]")
 @gateway_options
-def alerts(words: tuple[str, ...], url: str, token: str, config: str, as_json: bool) -> None:
+@watchable(unless=lambda given: "a test is sent once" if given["words"] else "")
+@calls("POST /api/v1/alerts/test")
+def alerts(words: tuple[str, ...], at: Where, as_json: bool) -> None:
     """What somebody is told of, who, and what was sent.
 
     test sends a real message, and says what came of it.
     """
     if words and (words[0] != "test" or len(words) > 2):
         raise click.UsageError("expected: triage alerts, or triage alerts test NOTIFIER")
-    gateway = reach(url, token, config)
+    gateway = reach(at)
     if words:
         answer = gateway.post("alerts/test", {"notifier": words[1]} if len(words) == 2 else {})
         print_json(answer) if as_json else print_test(answer)
@@ -109,11 +114,12 @@ def message(one: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-@click.command()
-@click.argument("app")
+@click.command(epilog=examples('triage mute web --for 1h --note "deploy"', "triage mute web --end"))
+@click.argument("app", shell_complete=app_names)
 @click.option("--for", "for_", metavar="DURATION", help='So long: "1h".')
 @click.option("--end", is_flag=True, help="End it now.")
 @act_options
+@calls("POST /api/v1/apps/{app}/mute")
 def mute(app: str, for_: str | None, end: bool, **given: Any) -> None:
     """Tell nobody of APP's incidents for a while.
 

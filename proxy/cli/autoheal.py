@@ -11,8 +11,9 @@ from proxy import units
 from proxy.cli import show
 from proxy.cli.acts import act_options, app_path, for_option, lasting, perform
 from proxy.cli.client import Gateway, segment
-from proxy.cli.group import print_json, reach
+from proxy.cli.group import calls, examples, print_json, reach
 from proxy.cli.show import Column
+from proxy.cli.watching import watchable
 
 WORDS: Final = ("off", "on", "replay")
 
@@ -27,16 +28,23 @@ COLUMNS: Final = (
 
 
 @click.command(
-    epilog="off and on are kept over reloads and restarts, and shown as `by hand`. RULE is the name of a rule.",
+    epilog=examples(
+        "triage autoheal web",
+        "triage autoheal off web --for 1h",
+        "triage autoheal replay web slow --since 6h",
+    )
 )
 @click.argument("words", nargs=-1, metavar="[APP] | off APP | on APP | replay APP RULE")
 @for_option("on")
 @click.option("--since", metavar="TIME", help="With replay: how far back; default: 24h.")
 @act_options
+@watchable(unless=lambda given: "off, on and replay are done once" if {*given["words"][:1]} & {*WORDS} else "")
+@calls("POST /api/v1/apps/{app}/autoheal", "POST /api/v1/autoheal/replay")
 def autoheal(words: tuple[str, ...], for_: str | None, since: str | None, **given: Any) -> None:
     """Rules, and how far each is from a firing; off, on, replay.
 
-    A replay says when a rule would have fired, going by what was recorded.
+    off and on are kept over reloads and restarts, and shown as `by hand`. A replay says when a RULE, by its name,
+    would have fired, going by what was recorded.
     """
     verb = words[0] if words and words[0] in WORDS else ""
     rest = words[1:] if verb else words
@@ -48,7 +56,7 @@ def autoheal(words: tuple[str, ...], for_: str | None, since: str | None, **give
         raise click.UsageError("--for goes with off")
     if since is not None and verb != "replay":
         raise click.UsageError("--since goes with replay")
-    gateway = reach(given["url"], given["token"], given["config"])
+    gateway = reach(given["at"])
     match verb:
         case "off" | "on":
             fields = {"enabled": verb == "on", **lasting(for_)}

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from proxy.cli import show
-from proxy.cli.group import FAILED, json_option, print_json
+from proxy.cli.group import FAILED, examples, json_option, print_json
 
 if TYPE_CHECKING:
     from proxy.config import Config
 
 
-@click.command()
+@click.command(epilog=examples("triage check -c config.toml"))
 @click.option(
     "-c", "config", metavar="FILE", default="config.toml", show_default=True, help="The config to check."
 )

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import http.client
 import socket
-from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO, Final, NamedTuple
+import ssl
+from collections.abc import Iterable, Iterator, Mapping
+from typing import IO, Any, BinaryIO, Final, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
 import orjson
@@ -78,20 +79,32 @@ class UnixConnection(http.client.HTTPConnection):
 class Gateway:
     """One gateway's admin API, at `http://host:port`, `https://…` or `unix:/path`."""
 
-    def __init__(self, address: str, token: str = "", timeout: float = TIMEOUT) -> None:
+    def __init__(self, address: str, token: str = "", timeout: float = TIMEOUT, ca: str = "") -> None:
+        """`ca`: a file with the certificates to trust instead of the system's. Raises ValueError."""
+        if not (token.isascii() and token.isprintable()):
+            raise ValueError("the token has characters that no token of Triage's has")
         self.address = address
         self.token = token
-        self._connection = connection(address, timeout)
+        self.ca = ca
+        self._connection = connection(address, timeout, ca)
 
     def __repr__(self) -> str:
         return f"<Gateway {self.address}>"
+
+    @property
+    def in_the_open(self) -> bool:
+        """Whether what is sent leaves this machine unencrypted."""
+        if isinstance(self._connection, (UnixConnection, http.client.HTTPSConnection)):
+            return False
+        host = self._connection.host
+        return not (host == "localhost" or host.startswith("127.") or host == "::1")
 
     def connect(self) -> None:
         """Raises NotThere when nobody accepts there. The connection is kept for the first request."""
         try:
             self._connection.connect()
         except OSError as error:
-            raise NotThere(error.strerror.lower() if error.strerror else str(error) or "timed out") from None
+            raise NotThere(reason(error)) from None
 
     def get(self, path: str, /, **query: Any) -> Any:
         return self.call("GET", path, query)
@@ -120,9 +133,7 @@ class Gateway:
         target = path if path.startswith("/") else PREFIX + path
         if query:
             target += "?" + urlencode(query)
-        headers = {"Accept": accept}
-        if self.token:
-            headers["Authorization"] = f"Bearer {self.token}"
+        headers = self.headers(accept)
         content = None
         if body is not None:
             content = orjson.dumps(body)
@@ -133,21 +144,45 @@ class Gateway:
             data = answer.read()
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
-            raise NotThere(f"{str(error) or type(error).__name__}") from None
-        return self._read(answer.status, answer.getheader("Content-Type") or "", data)
+            raise NotThere(reason(error)) from None
+        return self._read(answer, data)
+
+    def headers(self, accept: str) -> dict[str, str]:
+        """Of a call: what is wanted, and who asks."""
+        return {"Accept": accept, **({"Authorization": f"Bearer {self.token}"} if self.token else {})}
+
+    def file(self, method: str, path: str, headers: Mapping[str, str], content: IO[bytes] | None = None) -> Any:
+        """A call about a file: its answer, decoded, and the answer's head. `content` is sent as it is read.
+
+        ApiError and NotThere as with `call`; the answer to HEAD has no content: (None, head).
+        """
+        sent = {**self.headers("application/json"), **headers}
+        try:
+            try:
+                self._connection.request(method, PREFIX + path, content, sent)
+            except (BrokenPipeError, ConnectionResetError):
+                if content is None:
+                    raise  # else: refused before all was read; the answer says why
+            answer = self._connection.getresponse()
+            data = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            raise NotThere(reason(error)) from None
+        if method == "HEAD":
+            if answer.status >= 400:
+                raise problem(answer.status, None, self.address)
+            return None, answer.headers
+        return self._read(answer, data), answer.headers
 
     def download(self, path: str, /, file: BinaryIO, **query: str) -> int:
         """Write an answer's content to a file as it comes; its size. ApiError, NotThere when it is not whole."""
-        headers = {"Accept": "*/*"}
-        if self.token:
-            headers["Authorization"] = f"Bearer {self.token}"
         target = f"{PREFIX}{path}" + (f"?{urlencode(query)}" if query else "")
         size = 0
         try:
-            self._connection.request("GET", target, headers=headers)
+            self._connection.request("GET", target, headers=self.headers("*/*"))
             answer = self._connection.getresponse()
             if answer.status != 200:
-                self._read(answer.status, answer.getheader("Content-Type") or "", answer.read())
+                self._read(answer, answer.read())
             while data := answer.read(1 << 18):
                 try:
                     size += file.write(data)
@@ -158,32 +193,39 @@ class Gateway:
             raise error.cause from None
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
-            raise NotThere(f"{str(error) or type(error).__name__}") from None
+            raise NotThere(reason(error)) from None
         return size
 
-    def stream(self, path: str, /, last: str = "", **query: Any) -> Iterator[Message]:
-        """Server-sent events, from after the one with the id `last`; ApiError if refused, NotThere when it ends."""
+    def stream(
+        self, path: str, /, last: str = "", body: dict[str, Any] | None = None, **query: Any
+    ) -> Iterator[Message]:
+        """Server-sent events, from after the one with the id `last`; ApiError if refused, NotThere when it ends.
+
+        With a `body` it is POSTed."""
         query = {name: value for name, value in query.items() if value is not None}
-        headers = {"Accept": "text/event-stream"}
-        if self.token:
-            headers["Authorization"] = f"Bearer {self.token}"
+        target = f"{PREFIX}{path}" + (f"?{urlencode(query)}" if query else "")
+        headers = self.headers("text/event-stream")
         if last:
             headers["Last-Event-ID"] = last
+        if body is not None:
+            headers["Content-Type"] = "application/json"
         try:
-            self._connection.request("GET", f"{PREFIX}{path}?{urlencode(query)}", headers=headers)
+            content = orjson.dumps(body) if body is not None else None
+            self._connection.request("GET" if body is None else "POST", target, content, headers)
             answer = self._connection.getresponse()
             kind = answer.getheader("Content-Type") or ""
             if answer.status != 200 or "event-stream" not in kind:
-                self._read(answer.status, kind, answer.read())
+                self._read(answer, answer.read())
                 raise ApiError(answer.status, f"{self.address} does not stream", f"content type {kind or 'none'}")
             yield from messages(answer)
         except (OSError, http.client.HTTPException) as error:
-            raise NotThere(f"{str(error) or type(error).__name__}") from None
+            raise NotThere(reason(error)) from None
         finally:
             self._connection.close()
         raise NotThere("the stream ended")
 
-    def _read(self, status: int, kind: str, data: bytes) -> Any:
+    def _read(self, answer: http.client.HTTPResponse, data: bytes) -> Any:
+        status, kind = answer.status, answer.getheader("Content-Type") or ""
         document: Any = None
         if "json" in kind:
             try:
@@ -193,7 +235,7 @@ class Gateway:
                     status, "the answer is not JSON", f"{self.address} may be something else"
                 ) from None
         if status >= 400:
-            raise problem(status, document, self.address)
+            raise problem(status, document, self.address, answer.getheader("Retry-After") or "")
         if status == 204:
             return None
         if document is None and "text/plain" in kind:
@@ -225,26 +267,54 @@ def messages(lines: Iterable[bytes]) -> Iterator[Message]:
             kind, data = "message", ""
 
 
-def connection(address: str, timeout: float) -> http.client.HTTPConnection:
-    """Raises ValueError for what is no address of an admin API."""
+def connection(address: str, timeout: float, ca: str = "") -> http.client.HTTPConnection:
+    """Raises ValueError for what is no address of an admin API, and for a `ca` that can't be read."""
     if address.startswith("unix:"):
         return UnixConnection(address.removeprefix("unix:"), timeout)
     parts = urlsplit(address if "//" in address else f"http://{address}")
+    if parts.scheme in ("http", "https") and parts.path.strip("/"):
+        raise ValueError(f"{address}: expected no path: the API is below /api/v1 of the address itself")
     if parts.scheme == "http" and parts.hostname:
         return http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=timeout)
     if parts.scheme == "https" and parts.hostname:
-        return http.client.HTTPSConnection(parts.hostname, parts.port or 443, timeout=timeout)
+        context = trusting(ca)
+        return http.client.HTTPSConnection(parts.hostname, parts.port or 443, timeout=timeout, context=context)
     raise ValueError(f"{address}: expected http://HOST:PORT, https://HOST:PORT or unix:/PATH")
 
 
-def problem(status: int, document: Any, address: str) -> ApiError:
+def trusting(ca: str) -> ssl.SSLContext:
+    """Trusts what the system does, or only what is in the file `ca`. Raises ValueError."""
+    try:
+        return ssl.create_default_context(cafile=ca or None)
+    except (OSError, ssl.SSLError) as error:
+        raise ValueError(f"{ca}: expected certificates in PEM: {error.strerror or error}") from None
+
+
+def reason(error: Exception) -> str:
+    """Why nothing came, in words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        why = error.verify_message or "it cannot be verified"
+        return f"its certificate is not trusted: {why}. --ca FILE, or TRIAGE_CA, names what to trust"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {(error.reason or str(error)).lower().replace('_', ' ')}. Is it https:// there?"
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__
+
+
+def problem(status: int, document: Any, address: str, retry_after: str = "") -> ApiError:
     """An ApiError from a problem document; from any other answer, with what is known."""
     if not isinstance(document, dict):
-        return ApiError(status, f"{address} answered {status}", http.client.responses.get(status, ""))
-    title = str(document.get("title") or http.client.responses.get(status, status))
-    return ApiError(
-        status, title, str(document.get("detail") or ""), str(document.get("hint") or ""), document
-    )
+        found = ApiError(status, f"{address} answered {status}", http.client.responses.get(status, ""))
+    else:
+        title = str(document.get("title") or http.client.responses.get(status, status))
+        detail, hint = str(document.get("detail") or ""), str(document.get("hint") or "")
+        found = ApiError(status, title, detail, hint, document)
+    if retry_after.isdecimal() and retry_after not in found.hint + found.detail:
+        found.hint = f"{found.hint} Try again in {retry_after} s.".lstrip()
+    return found
 
 
 def segment(name: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -13,7 +15,7 @@ from proxy.cli import acts
 from proxy.cli.autoheal import autoheal
 from proxy.cli.check import check
 from proxy.cli.events import events
-from proxy.cli.group import FAILED, Verbs, fail, json_option
+from proxy.cli.group import FAILED, Verbs, examples, fail, json_option
 from proxy.cli.observe import reload, requests, status, why
 from proxy.cli.operations import operations
 from proxy.cli.upgrade import upgrade
@@ -34,9 +36,12 @@ class Wiring:
 @click.version_option(__version__, prog_name="triage")
 def triage() -> None:
     """A reverse-proxy gateway that keeps web apps answering, and says why when they don't."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a letter that the terminal lacks is no reason to fail
+            stream.reconfigure(errors="replace")
 
 
-@triage.command()
+@triage.command(epilog=examples("triage serve -c config.toml"))
 @click.option(
     "-c", "config", metavar="FILE", default="config.toml", show_default=True, help="The config to serve."
 )
@@ -51,7 +56,7 @@ def serve(wiring: Wiring, config: str, as_json: bool) -> None:
 
 @triage.command(
     context_settings={"allow_interspersed_args": False},
-    epilog="Example: triage run -- uvicorn app:app --port {port}",
+    epilog=examples("triage run -- uvicorn app:app --port {port}", "triage run --instances 4 -- python app.py"),
 )
 @click.option(
     "--instances", metavar="N", type=click.IntRange(1, 1000), default=1, show_default=True, help="How many."

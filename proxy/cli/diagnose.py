@@ -15,8 +15,10 @@ import click
 from proxy import units
 from proxy.cli import show
 from proxy.cli.client import ApiError, Gateway, NotThere, segment
+from proxy.cli.completing import app_or_instance_names
+from proxy.cli.find import Where
 from proxy.cli.following import AGAIN, PATIENCE
-from proxy.cli.group import FAILED, gateway_options, print_json, reach
+from proxy.cli.group import FAILED, calls, examples, gateway_options, print_json, reach
 
 EVERY: Final = 0.4
 """Seconds between two looks."""
@@ -26,8 +28,14 @@ OVER: Final = ("done", "cancelled", "failed", "lost")
 _QUIET: Final = ("waiting", "running")
 
 
-@click.command()
-@click.argument("target", metavar="[APP[/INSTANCE]]", required=False)
+@click.command(
+    epilog=examples(
+        "triage diagnose web",
+        "triage diagnose web/web-1 --for 10s --collect stacks",
+        "triage diagnose web --collect list",
+    )
+)
+@click.argument("target", metavar="[APP[/INSTANCE]]", required=False, shell_complete=app_or_instance_names)
 @click.option("--for", "for_", metavar="DURATION", default="30s", show_default=True, help="Gather for so long.")
 @click.option("--collect", "chosen", metavar="NAME", multiple=True, help="Only this; repeatable. `list` lists them.")
 @click.option(
@@ -35,18 +43,19 @@ _QUIET: Final = ("waiting", "running")
     help="collect; collect and analyze; or recycle in between.",
 )  # fmt: skip
 @click.option("--request", metavar="ID", help="It is about this request.")
-@click.option("--note", metavar="TEXT", help="Why, for the events.")
+@click.option("--note", "--reason", "note", metavar="TEXT", help="Why, for the events.")
 @click.option("--no-wait", "wait", is_flag=True, flag_value=False, default=True, help="Begin it, and end.")
 @gateway_options
+@calls("POST /api/v1/sessions")
 def diagnose(
     target: str | None, for_: str, chosen: tuple[str, ...], mode: str, request: str | None, note: str | None,
-    wait: bool, url: str, token: str, config: str, as_json: bool,
+    wait: bool, at: Where, as_json: bool,
 ) -> None:  # fmt: skip
     """Look into an app or an instance: gather, analyze, report.
 
     Ends with what was found, and where the report lies. The app goes on as it is, but with --mode recycle.
     """
-    gateway = reach(url, token, config)
+    gateway = reach(at)
     if chosen == ("list",):
         list_collectors(gateway, as_json)
         return

@@ -10,8 +10,11 @@ import click
 from proxy import units
 from proxy.cli import show
 from proxy.cli.client import segment
-from proxy.cli.group import gateway_options, print_json, reach
+from proxy.cli.completing import app_names, exception_ids
+from proxy.cli.find import Where
+from proxy.cli.group import examples, gateway_options, print_json, reach
 from proxy.cli.show import Column
+from proxy.cli.watching import watchable
 
 COLUMNS: Final = (
     Column("id"),
@@ -26,20 +29,21 @@ COLUMNS: Final = (
 )
 
 
-@click.command()
-@click.argument("id", metavar="[EXCEPTION]", required=False)
-@click.option("--app", metavar="APP", help="Only of this app.")
+@click.command(epilog=examples("triage exceptions --app web --since 24h"))
+@click.argument("id", metavar="[EXCEPTION]", required=False, shell_complete=exception_ids)
+@click.option("--app", metavar="APP", shell_complete=app_names, help="Only of this app.")
 @click.option("--since", metavar="TIME", help='Seen then or later: "24h", or a time (ISO 8601).')
 @click.option("--limit", type=click.IntRange(1, 1000), default=30, show_default=True, help="At most so many.")
 @gateway_options
+@watchable()
 def exceptions(
-    id: str | None, app: str | None, since: str | None, limit: int, url: str, token: str, config: str, as_json: bool
+    id: str | None, app: str | None, since: str | None, limit: int, at: Where, as_json: bool
 ) -> None:
     """Tracebacks and panics that apps printed, and exceptions that agents saw raised, the newest first.
 
     The same one is one line, however often it came. With an EXCEPTION: its text, where and since when.
     """
-    gateway = reach(url, token, config)
+    gateway = reach(at)
     if id is not None:
         one = gateway.get(f"exceptions/{segment(id)}", app=app)
         print_json(one) if as_json else print_exception(one)

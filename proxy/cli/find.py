@@ -3,7 +3,8 @@
 What is named (in this order: `--url`, `TRIAGE_URL`, `-c`) is the only one tried: a reload must not reach
 another gateway because the named one is down. Unnamed, the places are, in order: /run/triage/admin.sock,
 $XDG_RUNTIME_DIR/triage/*.sock, the state folders of `triage run` (where there is no runtime folder, their
-sockets are there), ./config.toml.
+sockets are there), ./config.toml. The token, likewise: `--token`, `--token-file`, `TRIAGE_TOKEN`,
+`TRIAGE_TOKEN_FILE`, the `admin.token` beside what the config names.
 """
 
 from __future__ import annotations
@@ -16,13 +17,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from proxy.cli.client import Gateway, NotThere
+from proxy.cli.client import TIMEOUT, Gateway, NotThere
 
 SYSTEM_SOCKET: Final = Path("/run/triage/admin.sock")
 DEFAULT_LISTEN: Final = "127.0.0.1:9900"  # admin.listen
 DEFAULT_SOCKET: Final = "run/admin.sock"  # admin.socket
 DEFAULT_DATA: Final = "var"  # gateway.data_dir
+LONGEST_TOKEN: Final = 4096
 LOOPBACK: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # everywhere includes here
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """What the options of a verb say about the gateway; each "" where it was not given. `ca` is a file."""
+
+    url: str = ""
+    token: str = ""
+    config: str = ""
+    ca: str = ""
+    timeout: float = TIMEOUT
 
 
 class NoGateway(Exception):
@@ -53,12 +66,12 @@ class Place:
         return f"{self.address} ({self.said})" if self.said and self.address else self.address or self.said
 
 
-def find(url: str = "", token: str = "", config: str = "") -> Gateway:
-    """The gateway to talk to, connected. Raises NoGateway, SeveralGateways, ValueError (a bad url)."""
+def find(where: Where) -> Gateway:
+    """The gateway to talk to, connected. Raises NoGateway, SeveralGateways, ValueError (a bad url, or CA)."""
     tried: list[tuple[str, str]] = []
-    for place in named(url, token, config):
+    for place in named(where):
         try:
-            return connect(place)
+            return connect(place, where)
         except NotThere as why:
             tried.append((str(place), str(why)))
     if tried:
@@ -67,7 +80,7 @@ def find(url: str = "", token: str = "", config: str = "") -> Gateway:
         found: list[Gateway] = []
         for place in group:
             try:
-                found.append(connect(place))
+                found.append(connect(place, where))
             except NotThere as why:
                 tried.append((str(place), str(why)))
         if found:
@@ -94,27 +107,47 @@ def of_run(address: str) -> str:
     return path.parents[1].name if path.match(DEFAULT_SOCKET) else path.stem
 
 
-def connect(place: Place) -> Gateway:
+def connect(place: Place, where: Where) -> Gateway:
     if not place.address:
         raise NotThere("no such file")
     path = place.address.removeprefix("unix:")
     if path != place.address and not os.path.exists(path):
         raise NotThere("no such socket")
-    gateway = Gateway(place.address, place.token)
+    gateway = Gateway(place.address, place.token, where.timeout, where.ca or os.environ.get("TRIAGE_CA", ""))
     gateway.connect()
     return gateway
 
 
-def named(url: str, token: str, config: str) -> list[Place]:
+def named(where: Where) -> list[Place]:
     """What options and environment say; empty if they say nothing."""
-    token = token or os.environ.get("TRIAGE_TOKEN", "")
-    if url:
-        return [Place(url, token, "--url")]
+    token = where.token or token_of_environment()
+    if where.url:
+        return [Place(where.url, token, "--url")]
     if url := os.environ.get("TRIAGE_URL", ""):
         return [Place(url, token, "TRIAGE_URL")]
-    if config:
-        return of_config(Path(config), token)
+    if where.config:
+        return of_config(Path(where.config), token)
     return []
+
+
+def token_of_environment() -> str:
+    """Raises ValueError where TRIAGE_TOKEN_FILE names what can't be read."""
+    if found := os.environ.get("TRIAGE_TOKEN", ""):
+        return found
+    file = os.environ.get("TRIAGE_TOKEN_FILE", "")
+    return token_of(file, "TRIAGE_TOKEN_FILE") if file else ""
+
+
+def token_of(file: str, said: str) -> str:
+    """The token in a file. Raises ValueError."""
+    try:
+        with open(file, encoding="utf-8") as opened:
+            found = opened.read(LONGEST_TOKEN).strip()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{said}: {file}: {getattr(error, 'strerror', None) or error}") from None
+    if not found or not found.isprintable() or " " in found or not found.isascii():
+        raise ValueError(f"{said}: {file} holds no token: expected it alone, on one line")
+    return found
 
 
 def unnamed() -> Iterator[list[Place]]:
@@ -151,13 +184,14 @@ def of_config(path: Path, token: str = "") -> list[Place]:
     places = [Place(f"unix:{data / text(tables, 'admin', 'socket', DEFAULT_SOCKET)}", said=str(path))]
     if listen.startswith("unix:"):
         return [*places, Place(f"unix:{base / listen.removeprefix('unix:')}", token, said=str(path))]
-    return [*places, Place(f"http://{reachable(listen)}", token, said=str(path))]
+    return [*places, Place(reachable(listen), token, said=str(path))]
 
 
 def reachable(listen: str) -> str:
     """An address to connect to for one that is listened on."""
-    host, _, port = listen.removeprefix("http://").rpartition(":")
-    return f"{LOOPBACK.get(host, host)}:{port}"
+    scheme, slashes, rest = listen.rpartition("://")
+    host, _, port = rest.rpartition(":")
+    return f"{scheme if slashes else 'http'}://{LOOPBACK.get(host, host)}:{port}"
 
 
 def text(tables: dict[str, Any], table: str, key: str, default: str) -> str:

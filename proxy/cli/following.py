@@ -17,6 +17,11 @@ AGAIN: Final = 0.3
 """Seconds between two tries."""
 
 
+def followed(given: dict[str, Any]) -> str:
+    """Why a verb that has -f need not be watched too."""
+    return "-f goes on by itself" if given["follow"] else ""
+
+
 def backlog(gateway: Gateway, path: str, limit: int, filters: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:
     """What there is, oldest first, and the id after which what comes is new."""
     newest = gateway.get(path, limit=1)["items"]

@@ -9,8 +9,11 @@ import click
 from proxy import units
 from proxy.cli import show
 from proxy.cli.client import segment
-from proxy.cli.group import gateway_options, print_json, reach
+from proxy.cli.completing import app_names, incident_ids
+from proxy.cli.find import Where
+from proxy.cli.group import examples, gateway_options, print_json, reach
 from proxy.cli.show import Column
+from proxy.cli.watching import watchable
 
 COLUMNS: Final = (
     Column("id"),
@@ -25,29 +28,28 @@ COLUMNS: Final = (
 )
 
 
-@click.command()
-@click.argument("id", metavar="[INCIDENT]", required=False)
-@click.option("--app", metavar="APP", help="Only of this app.")
+@click.command(epilog=examples("triage incidents --since 24h", "triage incidents latest"))
+@click.argument("id", metavar="[INCIDENT]", required=False, shell_complete=incident_ids)
+@click.option("--app", metavar="APP", shell_complete=app_names, help="Only of this app.")
 @click.option("--open", "only_open", is_flag=True, help="Only those that go on.")
 @click.option("--since", metavar="TIME", help='That went on then or later: "24h", or a time (ISO 8601).')
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many.")
 @gateway_options
+@watchable()
 def incidents(
     id: str | None,
     app: str | None,
     only_open: bool,
     since: str | None,
     limit: int,
-    url: str,
-    token: str,
-    config: str,
+    at: Where,
     as_json: bool,
 ) -> None:
     """When an app, the gateway or the host was not well, newest first.
 
     With an INCIDENT, as INC-31 or `latest`: its timeline, and who was told. triage why INC-31 says why.
     """
-    gateway = reach(url, token, config)
+    gateway = reach(at)
     if id is not None:
         one = gateway.get(f"incidents/{segment(id)}")
         print_json(one) if as_json else print_incident(one)

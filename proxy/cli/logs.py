@@ -10,12 +10,15 @@ import orjson
 
 from proxy.cli import following, show
 from proxy.cli.client import Gateway
-from proxy.cli.group import gateway_options, print_json, reach
+from proxy.cli.completing import app_or_instance_names
+from proxy.cli.find import Where
+from proxy.cli.group import examples, gateway_options, print_json, reach
 from proxy.cli.observe import maybe_app
+from proxy.cli.watching import watchable
 
 
-@click.command()
-@click.argument("what", metavar="[APP | [APP/]INSTANCE]", default="")
+@click.command(epilog=examples("triage logs web -f", "triage logs web/web-1 --grep Traceback --since 1h"))
+@click.argument("what", metavar="[APP | [APP/]INSTANCE]", default="", shell_complete=app_or_instance_names)
 @click.option("-f", "--follow", is_flag=True, help="Go on: print new lines as they come.")
 @click.option("--grep", metavar="TEXT", help="Only lines with this in them.")
 @click.option("--since", metavar="TIME", help='How far back ("5m"), or a time (ISO 8601).')
@@ -23,14 +26,13 @@ from proxy.cli.observe import maybe_app
 @click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most so many.")
 @click.option("--time", "with_time", is_flag=True, help="Print the time of each line.")
 @gateway_options
+@watchable(unless=following.followed)
 def logs(
     what: str,
     follow: bool,
     limit: int,
     with_time: bool,
-    url: str,
-    token: str,
-    config: str,
+    at: Where,
     as_json: bool,
     **filters: str | None,
 ) -> None:
@@ -38,7 +40,7 @@ def logs(
 
     A traceback stands together, whoever else printed meanwhile.
     """
-    gateway = reach(url, token, config)
+    gateway = reach(at)
     asked = {**filters, **whose(gateway, what)}
     if not follow:
         answer = gateway.get("logs", limit=limit, **asked)
@@ -98,10 +100,10 @@ def print_lines(items: Iterable[dict[str, Any]], *, with_time: bool, width: int 
     for item in found:
         prefix = f"{show.clock(item['time'])}  " if with_time else ""
         prefix += f"{who(item):<{width}} | "
-        bad = show.on_terminal() and bool(item.get("exception"))
+        bad = bool(item.get("exception"))
         for line in str(item["line"]).split("\n"):
             said = show.clean(line)
-            click.echo(show.clean(prefix) + (click.style(said, fg="red") if bad else said))
+            click.echo(show.clean(prefix) + (show.colour(said, "red") if bad else said))
     return width
 
 

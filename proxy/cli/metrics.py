@@ -10,8 +10,11 @@ import click
 
 from proxy import units
 from proxy.cli import show
-from proxy.cli.group import gateway_options, print_json, reach
+from proxy.cli.completing import app_names, metric_names
+from proxy.cli.find import Where
+from proxy.cli.group import examples, gateway_options, print_json, reach
 from proxy.cli.show import Column
+from proxy.cli.watching import watchable
 
 ALL: Final = (
     Column("metric"),
@@ -30,23 +33,26 @@ PERCENTILES: Final = frozenset({"p50", "p90", "p99", "p999"})
 STEPS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 604800)
 
 
-@click.command()
-@click.argument("names", metavar="[NAME[,NAME…]]", default="")
-@click.option("--app", metavar="APP", help="Of this app; `each`: of each one. Default: of all of them.")
+@click.command(epilog=examples("triage metrics", "triage metrics response_time --app web --stat p99 --since 1h"))
+@click.argument("names", metavar="[NAME[,NAME…]]", default="", shell_complete=metric_names)
+@click.option(
+    "--app", metavar="APP", shell_complete=app_names, help="Of this app; `each`: of each one. Default: of all of them."
+)
 @click.option("--instance", metavar="INSTANCE", help="Of this instance; `each`: of each one of the app.")
 @click.option("--fault", metavar="FAULT", help="With `faults`: only those of this name.")
 @click.option("--stat", metavar="STAT", help="rate, sum; mean, max, last; p50, p90, p99, p999, mean, max, count.")
 @click.option("--since", metavar="TIME", default=RANGE, show_default=True, help="How far back, or a time (ISO 8601).")
 @click.option("--step", metavar="DURATION", help='Of one point: "10s", "1m". Default: what makes a screenful.')
 @gateway_options
+@watchable()
 def metrics(
-    names: str, since: str, step: str | None, url: str, token: str, config: str, as_json: bool, **which: str | None
+    names: str, since: str, step: str | None, at: Where, as_json: bool, **which: str | None
 ) -> None:
     """What is measured; with a NAME, how it was.
 
     Times in the table are of the end of each step. Percentiles are of all requests of a step.
     """
-    gateway = reach(url, token, config)
+    gateway = reach(at)
     if not names:
         answer = gateway.get("metrics")
         print_json(answer) if as_json else show.table(ALL, [row(one) for one in answer["items"]])

@@ -9,21 +9,26 @@ import orjson
 
 from proxy.cli import show
 from proxy.cli.client import ApiError, Gateway, segment
-from proxy.cli.group import FAILED, gateway_options, print_json, reach
+from proxy.cli.completing import app_names, app_or_instance_names, request_ids, why_names
+from proxy.cli.find import Where
+from proxy.cli.following import followed
+from proxy.cli.group import FAILED, calls, examples, gateway_options, print_json, reach
+from proxy.cli.naming import instance_path
+from proxy.cli.watching import watchable
 
 
-@click.command()
-@click.argument("what", metavar="[APP | [APP/]INSTANCE]", default="")
+@click.command(epilog=examples("triage status", "triage status web --watch", "triage status web/web-1 --json"))
+@click.argument("what", metavar="[APP | [APP/]INSTANCE]", default="", shell_complete=app_or_instance_names)
 @gateway_options
-def status(what: str, url: str, token: str, config: str, as_json: bool) -> None:
+@watchable()
+def status(what: str, at: Where, as_json: bool) -> None:
     """How it stands: the verdict, apps, instances, workers.
 
     Of an instance also its path through the lifecycle, and what it printed last.
     """
-    from proxy.cli.acts import instance_path
     from proxy.cli.status import print_app, print_instance, print_status
 
-    gateway = reach(url, token, config)
+    gateway = reach(at)
     if not what:
         answer = gateway.get("status")
         print_json(answer) if as_json else print_status(answer)
@@ -46,8 +51,8 @@ def maybe_app(gateway: Gateway, name: str) -> Any:
         return None
 
 
-@click.command()
-@click.option("--app", metavar="APP", help="Only of this app.")
+@click.command(epilog=examples("triage requests --fault any --since 1h", "triage requests --app web --slower 2s -f"))
+@click.option("--app", metavar="APP", shell_complete=app_names, help="Only of this app.")
 @click.option("--instance", metavar="INSTANCE", help="Only of this instance.")
 @click.option("--method", metavar="METHOD", help="GET, POST, …")
 @click.option("--path", metavar="PATH", help="Paths that begin so, or a pattern with * and ?.")
@@ -57,15 +62,19 @@ def maybe_app(gateway: Gateway, name: str) -> Any:
 @click.option("--since", metavar="TIME", help='How far back ("5m"), or a time (ISO 8601).')
 @click.option("--limit", type=click.IntRange(1, 1000), default=30, show_default=True, help="At most so many.")
 @click.option("-f", "--follow", is_flag=True, help="Go on: print new ones as they come.")
-@click.option("--story", metavar="REQUEST", help="The whole story of one, if keep.whole asked for it.")
+@click.option(
+    "--story", metavar="REQUEST", shell_complete=request_ids,
+    help="The whole story of one, if keep.whole asked for it.",
+)  # fmt: skip
 @gateway_options
+@watchable(unless=followed)
 def requests(
-    url: str, token: str, config: str, as_json: bool, follow: bool, story: str | None, **filters: Any
+    at: Where, as_json: bool, follow: bool, story: str | None, **filters: Any
 ) -> None:
     """Kept requests (faults, 5xx, slow ones), newest first."""
     from proxy.cli import requests as page
 
-    gateway = reach(url, token, config)
+    gateway = reach(at)
     if story is not None:
         from proxy.cli.story import print_story
 
@@ -81,16 +90,16 @@ def requests(
     print_json(answer) if as_json else page.print_requests(answer["items"])
 
 
-@click.command()
-@click.argument("what", metavar="[REQUEST | INCIDENT | APP]", default="latest")
+@click.command(epilog=examples("triage why", "triage why INC-31", "triage why 7f3a"))
+@click.argument("what", metavar="[REQUEST | INCIDENT | APP]", default="latest", shell_complete=why_names)
 @gateway_options
-def why(what: str, url: str, token: str, config: str, as_json: bool) -> None:
+def why(what: str, at: Where, as_json: bool) -> None:
     """Why a request ended so, what an incident is about, or how an app is.
 
     REQUEST is any unambiguous start of an id, INCIDENT is like INC-31; without an argument it is the newest open
     incident, else the newest 5xx or fault.
     """
-    answer = ask_why(reach(url, token, config), what)
+    answer = ask_why(reach(at), what)
     if as_json:
         print_json(answer)
     else:
@@ -113,12 +122,18 @@ def ask_why(gateway: Gateway, what: str) -> Any:
     return gateway.get(f"requests/{segment(what)}/why")
 
 
-@click.command()
+@click.command(epilog=examples("triage reload --preview", 'triage reload --note "more slots for web"'))
+@click.option("--preview", "foresee", is_flag=True, help="Only say whether the file is good.")
 @click.option("--note", "--reason", "reason", metavar="TEXT", help="Why, for the events.")
 @gateway_options
-def reload(url: str, token: str, config: str, as_json: bool, reason: str | None) -> None:
+@calls("POST /api/v1/config/reload", "POST /api/v1/config/check")
+def reload(at: Where, as_json: bool, reason: str | None, foresee: bool) -> None:
     """Read the config again and apply it; a bad file changes nothing."""
-    answer = reach(url, token, config).post("config/reload", {"reason": reason} if reason else {})
+    gateway = reach(at)
+    if foresee:
+        check_there(gateway, as_json=as_json)
+        return
+    answer = gateway.post("config/reload", {"reason": reason} if reason else {})
     if as_json:
         print_json(answer)
         return
@@ -129,3 +144,16 @@ def reload(url: str, token: str, config: str, as_json: bool, reason: str | None)
         raise SystemExit(FAILED)
     if not answer.get("changes"):
         click.echo("nothing changed")
+
+
+def check_there(gateway: Gateway, *, as_json: bool) -> None:
+    """The file of the running gateway, as it would read it; exits with 1 where it would be refused."""
+    answer = gateway.post("config/check")
+    if as_json:
+        print_json(answer)
+    else:
+        for line in [*answer["problems"], *answer["warnings"]]:
+            click.echo(show.clean(str(line)), err=not answer["ok"])
+        click.echo("It is good: a reload would apply it." if answer["ok"] else "Nothing would be changed.")
+    if not answer["ok"]:
+        raise SystemExit(FAILED)

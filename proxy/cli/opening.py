@@ -11,7 +11,8 @@ from urllib.parse import quote
 import click
 
 from proxy.cli import show
-from proxy.cli.group import gateway_options, print_json, reach
+from proxy.cli.find import Where
+from proxy.cli.group import calls, examples, gateway_options, print_json, reach
 
 _INCIDENT: Final = re.compile(r"inc-\d+", re.IGNORECASE)
 _OPERATION: Final = re.compile(r"op-\d+")
@@ -19,16 +20,17 @@ _REQUEST: Final = re.compile(r"[0-9a-f]{16}")
 PAGES: Final = frozenset({"metrics", "incidents", "requests", "logs", "exceptions", "events", "analyze", "mitigate"})
 
 
-@click.command("open")
+@click.command("open", epilog=examples("triage open web", "triage open INC-31 --print"))
 @click.argument("what", metavar="[PAGE | APP | APP/INSTANCE | INCIDENT | REQUEST]", default="")
 @click.option("--print", "only_print", is_flag=True, help="Print the address, and open nothing.")
 @gateway_options
-def open_(what: str, only_print: bool, url: str, token: str, config: str, as_json: bool) -> None:
+@calls("POST /api/v1/login-links")
+def open_(what: str, only_print: bool, at: Where, as_json: bool) -> None:
     """Open the dashboard in a browser, logged in.
 
     PAGE is metrics, incidents, requests, logs, exceptions or events. The address works once, within a minute.
     """
-    answer = reach(url, token, config).post("login-links", {"to": page(what)})
+    answer = reach(at).post("login-links", {"to": page(what)})
     if as_json:
         print_json(answer)
         return

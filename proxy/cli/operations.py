@@ -11,9 +11,12 @@ import click
 from proxy import units
 from proxy.cli import show
 from proxy.cli.client import ApiError, Gateway, NotThere, segment
+from proxy.cli.completing import app_names, operation_ids
+from proxy.cli.find import Where
 from proxy.cli.following import AGAIN, PATIENCE
-from proxy.cli.group import FAILED, gateway_options, print_json, reach
+from proxy.cli.group import FAILED, examples, gateway_options, print_json, reach
 from proxy.cli.show import Column
+from proxy.cli.watching import watchable
 
 WAIT: Final = "20s"  # of one call; below the client's time limit
 
@@ -29,20 +32,21 @@ COLUMNS: Final = (
 )
 
 
-@click.command()
-@click.argument("id", required=False)
-@click.option("--app", metavar="APP", help="Only of this app.")
+@click.command(epilog=examples("triage operations --app web", "triage operations op-41 -f"))
+@click.argument("id", required=False, shell_complete=operation_ids)
+@click.option("--app", metavar="APP", shell_complete=app_names, help="Only of this app.")
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many.")
 @click.option("-f", "--follow", "follow_it", is_flag=True, help="With an ID: print each step until it ends.")
 @gateway_options
+@watchable(unless=lambda given: "-f goes on by itself" if given["follow_it"] else "")
 def operations(
-    id: str | None, app: str | None, limit: int, follow_it: bool, url: str, token: str, config: str, as_json: bool
+    id: str | None, app: str | None, limit: int, follow_it: bool, at: Where, as_json: bool
 ) -> None:
     """What was asked for, and how it went.
 
     Newest first; with an ID one of them, step by step.
     """
-    gateway = reach(url, token, config)
+    gateway = reach(at)
     if id is None:
         if follow_it:
             raise click.UsageError("-f follows one operation: say its ID")

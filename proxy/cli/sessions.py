@@ -12,9 +12,12 @@ import click
 from proxy import units
 from proxy.cli import show
 from proxy.cli.client import Gateway, segment
+from proxy.cli.completing import app_names, session_ids
 from proxy.cli.diagnose import about, finish, found, print_end
-from proxy.cli.group import fail, gateway_options, print_json, reach
+from proxy.cli.find import Where
+from proxy.cli.group import calls, examples, fail, gateway_options, print_json, reach
 from proxy.cli.show import Column
+from proxy.cli.watching import watchable
 
 COLUMNS: Final = (
     Column("id"),
@@ -29,9 +32,15 @@ COLUMNS: Final = (
 )
 
 
-@click.command()
-@click.argument("id", metavar="[SESSION]", required=False)
-@click.option("--app", metavar="APP", help="Only of this app.")
+def acting(given: dict[str, Any]) -> str:
+    """Why it is no list that could be watched."""
+    asked = [name for name in ("follow", "cancel", "analyze", "delete") if given[name]]
+    return f"--{asked[0]} is done once" if asked else ""
+
+
+@click.command(epilog=examples("triage sessions --app web", "triage sessions S-12 --follow"))
+@click.argument("id", metavar="[SESSION]", required=False, shell_complete=session_ids)
+@click.option("--app", metavar="APP", shell_complete=app_names, help="Only of this app.")
 @click.option("--state", metavar="STATE", help="Only in this state; `active`: those under way.")
 @click.option("--since", metavar="TIME", help='Under way then or later: "24h", or a time (ISO 8601).')
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many.")
@@ -39,16 +48,19 @@ COLUMNS: Final = (
 @click.option("--cancel", is_flag=True, help="With a SESSION: gather no more; what there is is analyzed.")
 @click.option("--analyze", is_flag=True, help="With a SESSION: analyze what it gathered once more.")
 @click.option("--delete", is_flag=True, help="With a SESSION: remove it and all its files.")
+@click.option("--note", "--reason", "note", metavar="TEXT", help="With --cancel: why, for the events.")
 @gateway_options
+@watchable(unless=acting)
+@calls("POST /api/v1/sessions/{id}/cancel", "POST /api/v1/sessions/{id}/analyze", "DELETE /api/v1/sessions/{id}")
 def sessions(
     id: str | None, app: str | None, state: str | None, since: str | None, limit: int, follow: bool, cancel: bool,
-    analyze: bool, delete: bool, url: str, token: str, config: str, as_json: bool,
+    analyze: bool, delete: bool, note: str | None, at: Where, as_json: bool,
 ) -> None:  # fmt: skip
     """What was looked into, and what was found, newest first.
 
     With a SESSION, as S-12 or `latest`: how it went, and what it found.
     """
-    gateway = reach(url, token, config)
+    gateway = reach(at)
     acts = sum((follow, cancel, analyze, delete))
     if id is None:
         if acts:
@@ -61,6 +73,8 @@ def sessions(
         else:
             click.echo("No such session is kept. `triage diagnose APP` begins one.")
         return
+    if note is not None and not cancel:
+        raise click.UsageError("--note goes with --cancel")
     if acts > 1:
         raise click.UsageError("one of --follow, --cancel, --analyze and --delete at a time")
     path = f"sessions/{segment(id)}"
@@ -69,7 +83,7 @@ def sessions(
         print_json({"id": id, "deleted": True}) if as_json else click.echo(f"{id} is removed.")
         return
     if cancel:
-        gateway.post(f"{path}/cancel")
+        gateway.post(f"{path}/cancel", {"reason": note} if note else {})
     if analyze:
         gateway.post(f"{path}/analyze")
     one = gateway.get(path)
@@ -92,14 +106,20 @@ def row(one: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-@click.command()
-@click.argument("id", metavar="SESSION", default="latest")
-@click.option("-o", "output", metavar="FILE", help="Save the report: one HTML page; `-` prints it.")
-@click.option("--bundle", metavar="FILE", help="Save all that support would ask for, as a zip.")
+@click.command(
+    epilog=examples(
+        "triage report latest",
+        "triage report S-12 -o report.html",
+        "triage report S-12 --bundle bundle.zip",
+    )
+)
+@click.argument("id", metavar="SESSION", default="latest", shell_complete=session_ids)
+@click.option("-o", "output", metavar="FILE", type=click.Path(), help="Save the report: one HTML page; `-` prints it.")
+@click.option("--bundle", metavar="FILE", type=click.Path(), help="Save all that support would ask for, as a zip.")
 @click.option("--memory", is_flag=True, help="With --bundle: memory dumps too, which hold all secrets of a process.")
 @gateway_options
 def report(
-    id: str, output: str | None, bundle: str | None, memory: bool, url: str, token: str, config: str, as_json: bool
+    id: str, output: str | None, bundle: str | None, memory: bool, at: Where, as_json: bool
 ) -> None:
     """The report of a SESSION, as S-12 or `latest`: where it lies, or saved.
 
@@ -107,7 +127,7 @@ def report(
     """
     if memory and bundle is None:
         raise click.UsageError("--memory goes with --bundle")
-    gateway = reach(url, token, config)
+    gateway = reach(at)
     path = f"sessions/{segment(id)}"
     one = gateway.get(path)
     saved = {}

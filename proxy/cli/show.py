@@ -1,12 +1,14 @@
 """Tables, times and figures for people.
 
-On a terminal a table fits its width (the flexible column is cut) and states have colours; anywhere else it
-is plain text and nothing is cut, so that it can be searched. Text from outside (targets, log lines) is
-cleaned of control characters: a request must not be able to write to an operator's terminal.
+On a terminal a table fits its width (the flexible column is cut; where that is not enough, columns from the right are
+left out, and it is said) and states have colours, unless NO_COLOR is set; anywhere else it is plain text and nothing
+is cut, so that it can be searched. Text from outside (targets, log lines, names of files) is cleaned of what acts on a
+terminal or turns letters round: a request must not be able to write to an operator's screen.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 WIDEST: Final = 96
 CAP: Final = 40  # a flexible column is padded so far; longer text stands out
+LEAST: Final = 30  # columns of a terminal that are reckoned with
 NARROWEST: Final = 12  # that a flexible column may become
 STYLES: Final = {
     "up": "green", "ready": "green", "degraded": "yellow", "down": "bold red", "failed": "bold red",
@@ -29,7 +32,7 @@ STYLES: Final = {
     "starting": "cyan", "warming": "cyan", "draining": "cyan", "stopping": "cyan", "trial": "cyan", "open": "bold red",
 }  # fmt: skip
 
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _STAMP: Final = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")
 
 
@@ -46,9 +49,21 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+def colour(text: str, fg: str) -> str:
+    """Coloured where that is wanted (no-color.org)."""
+    import click
+
+    return click.style(text, fg=fg) if on_terminal() and not os.environ.get("NO_COLOR") else text
+
+
 def clean(text: str) -> str:
-    """Without control characters; newlines and tabs stay."""
+    """Without control characters, and those that turn the direction of text; newlines and tabs stay."""
     return _CONTROL.sub("?", text)
+
+
+def word(text: str) -> str:
+    """In one line."""
+    return clean(text).replace("\n", "?").replace("\t", " ")
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
@@ -63,7 +78,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
 def told(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> tuple[list[Column], list[list[str]]]:
     """Without the columns that say nothing, and cleaned."""
     kept = [at for at in range(len(columns)) if any(row[at] for row in rows)]
-    return [columns[at] for at in kept], [[clean(row[at]) for at in kept] for row in rows]
+    return [columns[at] for at in kept], [[word(row[at]) for at in kept] for row in rows]
 
 
 def plain(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -85,8 +100,34 @@ def plain(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[str]
 def _rich(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     from rich.console import Console  # a tenth of a second: only a terminal pays
 
+    columns, rows, missing = narrowed(columns, rows, width())
     widths = fitted(columns, rows, width())
-    Console(width=sum(widths) + 2 * len(widths)).print(drawn(columns, rows, widths))
+    console = Console(width=max(sum(widths) + 2 * len(widths), NARROWEST))
+    console.print(drawn(columns, rows, widths))
+    if missing:
+        console.print(f"[dim]… a wider window shows {', '.join(missing)}[/dim]", highlight=False)
+
+
+def narrowed(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], room: int
+) -> tuple[Sequence[Column], Sequence[Sequence[str]], list[str]]:
+    """What fits with a quarter for the flexible one: the others give way from the right, but never the first.
+
+    Third: the titles of those that were left out."""
+    least_wide = max(NARROWEST, room // 4)
+    natural = [max(len(column.title), *(len(row[at]) for row in rows)) for at, column in enumerate(columns)]
+    wide = [
+        min(width, least_wide) if column.flexible else width for width, column in zip(natural, columns, strict=True)
+    ]
+    kept = list(range(len(columns)))
+    missing: list[str] = []
+    while sum(wide[at] for at in kept) + 2 * (len(kept) - 1) > room:
+        least = next((at for at in reversed(kept[1:]) if not columns[at].flexible), None)
+        if least is None:
+            break
+        kept.remove(least)
+        missing.insert(0, columns[least].title)
+    return [columns[at] for at in kept], [[row[at] for at in kept] for row in rows], missing
 
 
 def drawn(columns: Sequence[Column], rows: Sequence[Sequence[str]], widths: Sequence[int]) -> Table:
@@ -98,6 +139,7 @@ def drawn(columns: Sequence[Column], rows: Sequence[Sequence[str]], widths: Sequ
     for column, wide in zip(columns, widths, strict=True):
         made.add_column(column.title, justify="right" if column.right else "left", no_wrap=True, width=wide)
     for row in rows:
+        row = [word(cell) for cell in row]
         cells = (
             cell if len(cell) <= wide else cell[: wide - 1] + "…"
             for cell, wide in zip(row, widths, strict=True)
@@ -117,7 +159,7 @@ def fitted(columns: Sequence[Column], rows: Sequence[Sequence[str]], room: int) 
 
 
 def width() -> int:
-    return max(shutil.get_terminal_size((WIDEST, 24)).columns, 60)
+    return max(shutil.get_terminal_size((WIDEST, 24)).columns, LEAST)
 
 
 def headline(text: str, state: str) -> None:

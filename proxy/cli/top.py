@@ -11,7 +11,8 @@ import orjson
 
 from proxy import units
 from proxy.cli import following, show
-from proxy.cli.group import gateway_options, reach
+from proxy.cli.find import Where
+from proxy.cli.group import examples, gateway_options, reach
 from proxy.cli.show import Column
 
 if TYPE_CHECKING:
@@ -76,15 +77,15 @@ class Seen:
         return {**self.head, "instances": list(self.instances.values())}
 
 
-@click.command()
+@click.command(epilog=examples("triage top", "triage top --once"))
 @click.option("--once", is_flag=True, help="Print it once, and end.")
 @gateway_options
-def top(once: bool, url: str, token: str, config: str, as_json: bool) -> None:
+def top(once: bool, at: Where, as_json: bool) -> None:
     """How it stands, each second: verdict, apps, instances.
 
     Without a terminal it is printed once. With --json one line a second. Figures are of the last 5 s.
     """
-    gateway = reach(url, token, config)
+    gateway = reach(at)
     seen = Seen()
     if as_json:
         for _ in news(gateway, seen):
@@ -150,8 +151,9 @@ def screen(seen: Seen) -> RenderableType:
         if not rows or left < 4:
             continue
         fit = left - 3 if len(rows) > left - 2 else len(rows)
-        kept, cells = show.told(columns, rows[:fit])
-        parts += [Text(), show.drawn(kept, cells, show.fitted(kept, cells, max(room.columns - 1, 60)))]
+        wide = max(room.columns - 1, show.LEAST)
+        kept, cells, _ = show.narrowed(*show.told(columns, rows[:fit]), wide)
+        parts += [Text(), show.drawn(kept, cells, show.fitted(kept, cells, wide))]
         left -= len(cells) + 2
         if fit < len(rows):
             parts.append(Text(f"… {len(rows) - fit} more: a taller window shows them", style="dim"))

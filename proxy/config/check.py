@@ -16,7 +16,7 @@ from proxy.config.conditions import FURTHEST, MOST_EVENTS
 from proxy.config.listen import Listen
 from proxy.config.problems import Keys, Report, said, shown
 from proxy.config.readers import user_id
-from proxy.config.schema import Address, App, Config, Process, Scale
+from proxy.config.schema import Address, App, Certificate, Config, Process, Scale
 
 
 def check(config: Config, raw: dict[str, Any], report: Report) -> None:
@@ -30,12 +30,14 @@ def check(config: Config, raw: dict[str, Any], report: Report) -> None:
 def _problems(config: Config, written: dict[str, Any], report: Report) -> Iterator[tuple[Keys, str]]:
     yield from _listeners(config)
     yield from _certificates(config, report)
+    yield from _admin(config, report)
     if config.gateway.proxy_protocol and not config.gateway.trusted_proxies:
         if not report.wrong(("gateway", "trusted_proxies")):
             yield (
                 ("gateway", "proxy_protocol"),
                 "true, but no gateway.trusted_proxies - the networks of the proxies",
             )
+    yield from _roots(config)
     yield from _routes(config, report)
     for name, app in config.apps.items():
         table = written.get(name)
@@ -81,21 +83,53 @@ def _certificates(config: Config, report: Report) -> Iterator[tuple[Keys, str]]:
                 ("gateway", "listen", index),
                 f"{said(listen.text)} needs a certificate - add [[gateway.certificates]]",
             )
-    if not config.gateway.certificates:
-        return
+    for index, pair in enumerate(config.gateway.certificates):
+        if problem := _unloadable(pair):
+            yield ("gateway", "certificates", index), problem
+
+
+def _unloadable(pair: Certificate) -> str:
+    """Why a certificate cannot be used; "" if it can."""
     import ssl  # here, because most configs need none and it is slow to import
 
-    for index, pair in enumerate(config.gateway.certificates):
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(pair.cert, pair.key, password=lambda: b"")
-        except ssl.SSLError as error:
-            if error.reason == "KEY_VALUES_MISMATCH":
-                yield ("gateway", "certificates", index), "cert and key do not belong together"
-            else:
-                text = "cannot be loaded - two PEM files, the key without a passphrase"
-                yield ("gateway", "certificates", index), text
-        except (OSError, ValueError) as error:
-            yield ("gateway", "certificates", index), f"cannot be loaded: {error}"
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(pair.cert, pair.key, password=lambda: b"")
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            return "cert and key do not belong together"
+        return "cannot be loaded - two PEM files, the key without a passphrase"
+    except (OSError, ValueError) as error:
+        return f"cannot be loaded: {error}"
+    return ""
+
+
+def _admin(config: Config, report: Report) -> Iterator[tuple[Keys, str]]:
+    """Tokens and all that the admin API shows are for those who may: not for who listens on the way."""
+    admin = config.admin
+    keys = ("admin", "listen")
+    if admin.certificate is not None and (problem := _unloadable(admin.certificate)):
+        yield ("admin", "certificate"), problem
+    if report.wrong(keys):
+        return
+    if admin.listen.tls:
+        if admin.certificate is None and not report.wrong(("admin", "certificate")):
+            text = f"{said(admin.listen.text)} needs a certificate"
+            yield keys, f'{text} - admin.certificate = {{ cert = "…", key = "…" }}'
+    elif not admin.listen.loopback and not admin.insecure and not report.wrong(("admin", "insecure")):
+        secure = said(f"https://{admin.listen.text}")
+        yield (
+            keys,
+            f"{said(admin.listen.text)} is open to the network, and tokens would be sent in the clear -"
+            f" {secure} with admin.certificate, a loopback address with admin.socket or an SSH tunnel,"
+            " or the word admin.insecure = true",
+        )
+
+
+def _roots(config: Config) -> Iterator[tuple[Keys, str]]:
+    data = os.path.realpath(config.gateway.data_dir)
+    for name, folder in config.admin.roots.items():
+        if os.path.commonpath([data, os.path.realpath(folder)]) == data:
+            yield ("admin", "roots", name), f"{said(folder)} is in data_dir, where the tokens are - another folder"
 
 
 def _routes(config: Config, report: Report) -> Iterator[tuple[Keys, str]]:

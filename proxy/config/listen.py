@@ -34,6 +34,13 @@ class Listen(Struct, frozen=True):
             return f"unix:{self.path}"
         return f"{'https://' if self.tls else ''}{authority(self.host, self.port)}"
 
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine reaches it."""
+        if self.kind == "unix" or self.host == "localhost":
+            return True
+        return is_ip(self.host) and ipaddress.ip_address(self.host).is_loopback
+
     def __str__(self) -> str:
         return self.text
 

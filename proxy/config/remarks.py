@@ -13,16 +13,14 @@ from proxy.config.schema import AddressTLS, App, Autoheal, Config
 
 def not_yet(config: Config) -> list[str]:
     """Keys that are set, checked, and not acted on by this version."""
-    found = []
-    if config.admin.console:
-        found.append("admin.console")
-    return found
+    return []
 
 
 def warnings(config: Config) -> list[str]:
     """Useful remarks, each `key path: what follows from it`."""
     return [
         *_gateway(config),
+        *_console(config),
         *(text for name, app in config.apps.items() for text in _app(f"apps.{name}", app)),
         *_whole(config),
         *_told(config),
@@ -38,8 +36,24 @@ def _gateway(config: Config) -> Iterator[str]:
     for network in gateway.trusted_proxies:
         if ipaddress.ip_network(network).prefixlen == 0:
             yield f"gateway.trusted_proxies: {network} is everybody: any client may name itself as it likes"
-    if admin.listen.host != "localhost" and not _loopback(admin.listen.host):
-        yield f"admin.listen: {admin.listen.text} is open to the network, and its token is sent in the clear"
+    if not admin.listen.loopback and not admin.listen.tls:
+        yield (
+            f"admin.insecure: {admin.listen.text} is open to the network without TLS:"
+            " tokens and all that is shown are sent in the clear"
+        )
+    if admin.insecure and (admin.listen.loopback or admin.listen.tls):
+        yield f"admin.insecure: does nothing, as {admin.listen.text} is {'TLS' if admin.listen.tls else 'loopback'}"
+    if admin.certificate is not None and not admin.listen.tls:
+        yield f"admin.certificate: not used, because admin.listen is not https://{admin.listen.text}"
+
+
+def _console(config: Config) -> Iterator[str]:
+    admin = config.admin
+    if admin.console:
+        user = "root" if os.geteuid() == 0 else "Triage's user"
+        yield f"admin.console: true, so whoever has a token of the role admin has a shell on this machine, as {user}"
+    elif admin.roots:
+        yield "admin.roots: not used, because admin.console is false"
 
 
 def _app(name: str, app: App) -> Iterator[str]:
@@ -154,10 +168,3 @@ _BUILTIN: Final = {"stuck": "hung", "slow": "slow", "memory": "memory"}
 _WHOLE: Final = ("crashes", "unhealthy", "changed", "schedule")
 
 _said: Final = units.write_duration
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -150,11 +150,26 @@ class Gateway(Struct, frozen=True, forbid_unknown_fields=True):
     ] = ()
 
 
+class AdminCertificate(Certificate, frozen=True, forbid_unknown_fields=True):
+    """`admin.certificate`: as those of the gateway, but one."""
+
+
 class Admin(Struct, frozen=True, forbid_unknown_fields=True):
     listen: Annotated[
         Annotated[Listen, kind("admin-listen")],
-        about("admin API and dashboard; a token is made at first start: `data_dir/admin.token`, mode 0600"),
+        about(
+            "admin API and dashboard: a loopback address, or `https://` and `certificate`; a token is made at first"
+            " start: `data_dir/admin.token`, mode 0600",
+            '"https://0.0.0.0:9900"',
+        ),
     ] = Listen("tcp", "127.0.0.1", 9900)
+    certificate: Annotated[
+        AdminCertificate | None,
+        about("of an `https://` address of `listen`; reread when the files change"),
+    ] = None
+    insecure: Annotated[
+        bool, about("listen on other than loopback without TLS: tokens and all that is shown go in the clear")
+    ] = False
     socket: Annotated[
         str,
         kind("under-data", unix=True),
@@ -165,7 +180,23 @@ class Admin(Struct, frozen=True, forbid_unknown_fields=True):
         kind("url"),
         about("what alerts and `triage open` link to", '"https://ops.example.com"'),
     ] = None
-    console: Annotated[bool, about("file, command and console endpoints")] = False
+    console: Annotated[
+        bool, about("file, command and console endpoints, for admins: a shell on this machine")
+    ] = False
+    roots: Annotated[
+        dict[str, Folder],
+        about(
+            "folders that the Console's files are below, by name; default: the `cwd` of each app that Triage runs, and"
+            " `logs` and `diagnostics` of `data_dir`, read only",
+            '{ site = "/srv/site" }',
+        ),
+    ] = {}
+    upload: Annotated[
+        Size, within(0), about("largest file that the Console takes, and all of a zip when unpacked")
+    ] = 1 * units.GB
+    console_idle: Annotated[
+        Duration, within(1), about("a terminal in which nobody typed for so long is ended")
+    ] = 30 * units.MINUTES
     metrics: Annotated[bool, about("`/metrics` without a token")] = False
 
 

@@ -21,4 +21,6 @@ launcher    the launcher's client          logs/       what instances print, and
 store/      what happened, on disk         sessions/   diagnostic runs, evidence before an act
 records     kept requests, in memory       counters    workers' counts, summed
 metrics/    second by second, over time, and for Prometheus
+inside/     which processes an instance is, and one of them ended by hand
+console/    commands and terminals that a person asks for
 """

@@ -65,6 +65,7 @@ async def adopt(gateway: Gateway, state: State, known: Known) -> int:
     for pool in (*gateway.pools.values(), *gateway.leaving):
         pool.begin()
     gateway.mender.resume()
+    gateway.killer.resume()
     return adopted
 
 

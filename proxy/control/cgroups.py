@@ -79,8 +79,8 @@ def find(
 
     `launcher`: its pid. `processes`: every pid with its parent."""
     try:
-        mounts = parse_mounts(MOUNTS.read_text() if mountinfo is None else mountinfo)
-        paths = parse_own(OWN.read_text() if own is None else own)
+        mounts = parse_mounts(MOUNTS.read_text(errors="surrogateescape") if mountinfo is None else mountinfo)
+        paths = parse_own(OWN.read_text(errors="surrogateescape") if own is None else own)
     except OSError as error:
         return Found(why=dict.fromkeys(CONTROLLERS, f"cgroups can't be seen: {error}"))
     name = name_of(data_dir)

@@ -37,7 +37,7 @@ def abort(root: int) -> list[int]:
 def catches_abort(pid: int) -> bool:
     """By its mask of caught signals, proc(5)."""
     try:
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        for line in Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines():
             if line.startswith("SigCgt:"):
                 return bool(int(line.split()[1], 16) & _ABORT)
     except (OSError, ValueError):

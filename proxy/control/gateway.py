@@ -25,7 +25,7 @@ import msgspec
 import proxy
 from proxy import faults, masking, units
 from proxy.config import Config, ConfigProblems, Process, diff, worker_count
-from proxy.control import cgroups, ledger, reload, routing, sampling
+from proxy.control import cgroups, ledger, reload, room, routing, sampling
 from proxy.control.agents import Agents
 from proxy.control.alerts.engine import Alerts
 from proxy.control.alerts.metrics import Metrics as AnyMetric
@@ -36,6 +36,7 @@ from proxy.control.dns import Watcher, literal
 from proxy.control.fate import OomWatch
 from proxy.control.fates import Fates
 from proxy.control.incidents.health import Health
+from proxy.control.inside.kill import Killer
 from proxy.control.launcher import Launcher, Refused
 from proxy.control.limits import Limits
 from proxy.control.log import Log
@@ -159,7 +160,7 @@ class Gateway:
                 self.data_dir / "logs" / "instances", config.keep.instance_logs.size, config.keep.instance_logs.files
             ),
             dns=Watcher(self._resolved),
-            oom=OomWatch(),
+            oom=OomWatch(room.memory_cgroup()),
             limits=Limits(lambda: cgroups.find(self.data_dir, launcher_pid)),
             changed=self.changed,
             noted=self._save_soon,
@@ -178,6 +179,7 @@ class Gateway:
         self.operations.keep = self.store.operation
         self._sampled = 0
         self.sessions = Sessions(self)
+        self.killer = Killer(self)
         self.shared.collect = self.sessions.evidence.collect
         self.lasting["sessions"] = self.sessions
         self.each_second.append(self.sessions.tick)
@@ -861,6 +863,7 @@ class Gateway:
         self.logbook.last_words()
         await self.store.close()
         await self.sessions.close()
+        await self.killer.close()
         os.close(self._ledger_fd)
 
 

@@ -223,6 +223,10 @@ class Limits:
 
     # --- on the loop
 
+    def folders(self, name: str) -> tuple[str, ...]:
+        """The instance's cgroups, for what shall run within its limits; none where it has none."""
+        return tuple(dict.fromkeys(map(str, self._of.get(name, {}).values())))
+
     def of_exit(self, name: str, by_signal: int | None, killed: bool) -> str | None:
         """ "certain", "likely" or "no", by its own cgroup's count; None: it has none. `killed`: we sent SIGKILL.
 

@@ -46,10 +46,10 @@ def listening(pids: Iterable[int]) -> list[str]:
         return []
     found_at: list[str] = []
     for name in ("tcp", "tcp6"):
-        for fields in _table(f"/proc/{one}/net/{name}"):
+        for fields in table(f"/proc/{one}/net/{name}"):
             if len(fields) > 9 and fields[3] == _LISTEN and fields[9] in inodes:
                 found_at.append(_address(fields[1]))
-    for fields in _table(f"/proc/{one}/net/unix"):
+    for fields in table(f"/proc/{one}/net/unix"):
         # Num RefCount Protocol Flags Type St Inode Path; __SO_ACCEPTCON is bit 16 of Flags
         if len(fields) > 7 and fields[6] in inodes and int(fields[3], 16) & 0x10000:
             found_at.append(f"unix:{fields[7]}")
@@ -71,7 +71,8 @@ def _socket_inodes(pid: int) -> set[str]:
     return found
 
 
-def _table(path: str) -> list[list[str]]:
+def table(path: str) -> list[list[str]]:
+    """The rows of a file of /proc/net, as words; [] where it can't be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             return [line.split() for line in file.readlines()[1:]]
@@ -79,10 +80,15 @@ def _table(path: str) -> list[list[str]]:
         return []
 
 
-def _address(text: str) -> str:
+def decoded(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     """/proc/net/tcp has each 32-bit word of an address in this machine's byte order."""
+    return ipaddress.ip_address(
+        b"".join(struct.pack("=I", int(host[at : at + 8], 16)) for at in range(0, len(host), 8))
+    )
+
+
+def _address(text: str) -> str:
     host, _, port = text.partition(":")
-    raw = b"".join(struct.pack("=I", int(host[at : at + 8], 16)) for at in range(0, len(host), 8))
-    address = ipaddress.ip_address(raw)
+    address = decoded(host)
     shown = f"[{address}]" if address.version == 6 else str(address)
     return f"{shown}:{int(port, 16)}"

@@ -46,7 +46,10 @@ def kept(old: Config, new: Config) -> tuple[Config, list[str]]:
         waits.append(f"admin.listen = {admin.listen.text}: at next start")
     if old.admin.socket != admin.socket:
         waits.append(f"admin.socket = {admin.socket}: at next start")
-    admin = msgspec.structs.replace(admin, listen=old.admin.listen, socket=old.admin.socket)
+    certificate = admin.certificate or (old.admin.certificate if old.admin.listen.tls else None)
+    admin = msgspec.structs.replace(
+        admin, listen=old.admin.listen, socket=old.admin.socket, certificate=certificate
+    )
     return msgspec.structs.replace(new, gateway=gateway, admin=admin), waits
 
 

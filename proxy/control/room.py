@@ -60,7 +60,7 @@ def _cgroups() -> int | None:
 def _own() -> list[tuple[Path, Path]]:
     """(root, folder) of our cgroup in the memory controller of v1 and in the hierarchy of v2, whichever are there."""
     try:
-        lines = OWN.read_text().splitlines()
+        lines = OWN.read_text(errors="surrogateescape").splitlines()
     except OSError:
         return []
     found = []

@@ -24,7 +24,7 @@ from proxy.control.launcher import Event, Exit, Gone, Launcher, Refused, Reload,
 from proxy.control.log import Log
 from proxy.control.workers import ADMIN, eventfds
 from proxy.link import board as boards
-from proxy.link.spawn import State, name_process, read_ledger
+from proxy.link.spawn import Address, State, name_process, read_ledger
 
 LAST: Final = 10.0
 """Seconds for what control was doing to be let go of: less than the launcher lets it be silent."""
@@ -75,7 +75,7 @@ async def _run(fd: int, admin: Admin | None) -> int:
     workers = [child for child in state["children"] if child["kind"] == "worker"]
     launcher.on_event = on_event
     sockets = await _admin_sockets(launcher, state)
-    gateway.admin_address = _address(sockets.get("admin"))
+    gateway.admin_address = _address(sockets.get("admin"), state["plan"]["admin"]["listen"])
     started = await admin(gateway, sockets) if admin is not None else None
     await gateway.worker_set.begin(worker_count(gateway.config.gateway), state["listeners"], workers)
     # What lives now lives long: looking through it, with a thousand instances, would hold the loop for 20 ms.
@@ -185,13 +185,14 @@ async def _admin_sockets(launcher: Launcher, state: State) -> dict[str, socket.s
     return found
 
 
-def _address(sock: socket.socket | None) -> str:
+def _address(sock: socket.socket | None, asked: Address | None) -> str:
     """For links; of a wildcard with this machine's name."""
     if sock is None or sock.family == socket.AF_UNIX:
         return ""
     host, port = sock.getsockname()[:2]
     host = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
-    return f"http://{host}:{port}"
+    secure = asked is not None and asked["name"].startswith("https://")
+    return f"{'https' if secure else 'http'}://{host}:{port}"
 
 
 if __name__ == "__main__":

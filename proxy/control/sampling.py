@@ -40,6 +40,7 @@ class Stat(NamedTuple):
     start: int  # clock ticks since boot
     rss: int
     waited: float = 0.0  # seconds of its children that ended and were waited for
+    session: int = 0
 
 
 def read_stat(pid: int) -> Stat | None:
@@ -58,6 +59,7 @@ def read_stat(pid: int) -> Stat | None:
         start=int(fields[19]),
         rss=int(fields[21]) * PAGE,
         waited=(int(fields[13]) + int(fields[14])) / TICK,
+        session=int(fields[3]),
     )
 
 

@@ -81,5 +81,6 @@ _WARNINGS = frozenset(
      "launcher-refused", "would-eject", "watch-refused", "watch-cut", "watch-unrest",
      "watch-often", "aborted", "killed", "not-replaced", "by-hand-lost", "by-hand-unsaved",
      "store-failing", "store-set-aside", "incident-opened", "incident-reopened",
-     "incident-cause", "status-page", "notify-failing", "notify-lost", "agent"}
+     "incident-cause", "status-page", "notify-failing", "notify-lost", "agent",
+     "tokens-damaged", "token-weak", "login-refused", "certificate-not-read"}
 )  # fmt: skip

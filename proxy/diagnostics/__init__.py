@@ -10,4 +10,5 @@ forks        work in a process with limits            known        what control 
 subject      what a collector is told                 artifacts    what they gather, typed
 collectors/  each one file, to an artifact            runtimes/    stacks and profiles, by the app's language
 proc         reading /proc                            pages, core  memory of a process, and as a file
+inside/      one running process, looked into by hand
 """

@@ -16,7 +16,7 @@ import msgspec
 from proxy.diagnostics import artifacts, forks
 from proxy.diagnostics.analyzers import ANALYZERS
 from proxy.diagnostics.analyzers.contract import GRAVE, SURE, Analysis, Analyzer, Check, Finding, Inconclusive, Seen
-from proxy.diagnostics.artifacts import Artifact, Known
+from proxy.diagnostics.artifacts import Artifact, HostEvents, HostReport, Known
 from proxy.diagnostics.verdict import order, verdict
 from proxy.link.session import FINDINGS, INPUT, KNOWN, OUTCOME, Input, Outcome
 
@@ -41,6 +41,10 @@ EACH: Final[dict[str, type[Artifact]]] = {
 """Those of an instance."""
 LARGEST: Final = 64 * 1024 * 1024
 """Bytes of one JSON file; collectors have tighter limits, so a larger one is not theirs."""
+MOVED: Final = 1.0
+"""Seconds by which the clock was set, from which on times of before and after are not compared."""
+AHEAD: Final = 5.0
+"""Seconds: what is told while the rest of it is gathered."""
 
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -76,7 +80,29 @@ def load(folder: Path) -> Gathered:
             one = _read(place / f"{name}.json", each, found)
             if one is not None:
                 found.each.setdefault(each, {})[names.get(place.name, place.name)] = one
+    _on_one_clock(found)
     return found
+
+
+def _on_one_clock(found: Gathered) -> None:
+    """Leaves out what has the times of another clock, once that was set: it would be held against the wrong moment.
+
+    Lines of the kernel are told in the time of now, whenever they were written; what control wrote down before the
+    clock was set back lies ahead.
+    """
+    host, told, known = found.whole.get(HostReport), found.whole.get(HostEvents), found.known
+    if isinstance(host, HostReport) and isinstance(told, HostEvents) and abs(host.clock_step) >= MOVED:
+        kept = [one for one in told.events if one.kind == "clock"]
+        if left := len(told.events) - len(kept):
+            note = f"the clock was set: {left} lines of before and after can't be put beside what control wrote"
+            note = "; ".join(part for part in (told.note, note) if part)
+            found.whole[HostEvents] = msgspec.structs.replace(told, events=kept, note=note)
+    if known is not None:
+        exits = [one for one in known.exits if one.at <= known.at + AHEAD]
+        events = [one for one in known.events if one.at <= known.at + AHEAD]
+        if left := len(known.exits) + len(known.events) - len(exits) - len(events):
+            note = f"{left} exits and events left out: their times lie ahead, as the clock was set back since"
+            found.known = msgspec.structs.replace(known, exits=exits, events=events, notes=[*known.notes, note])
 
 
 def _known(folder: Path, found: Gathered) -> Known | None:

@@ -47,7 +47,8 @@ class Place:
 
 def place(pid: int) -> Place | None:
     """Where the process is; None when no cgroup can be seen. Raises FileNotFoundError when it is gone."""
-    rows = [line.split(":", 2) for line in (proc.PROC / str(pid) / "cgroup").read_text().splitlines()]
+    text = (proc.PROC / str(pid) / "cgroup").read_text(errors="surrogateescape")
+    rows = [line.split(":", 2) for line in text.splitlines()]
     mounts = list(_mounts())
     path2 = next((path for number, _, path in rows if number == "0"), "")
     for kind, _, root, point in mounts:
@@ -69,7 +70,7 @@ def place(pid: int) -> Place | None:
 
 def _mounts() -> Iterator[tuple[str, frozenset[str], str, Path]]:
     """Type, options of the file system, its folder that is mounted, where (proc_pid_mountinfo(5))."""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
         before, _, after = line.partition(" - ")
         fields, (kind, _, options) = before.split(), after.split(maxsplit=2)
         if kind in ("cgroup", "cgroup2"):

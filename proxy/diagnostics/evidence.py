@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from proxy import units
 from proxy.diagnostics.facts import Facts, InstanceFacts, Said
-from proxy.diagnostics.reading import frames, traceback_line
+from proxy.diagnostics.reading import frames, only_attempt, traceback_line
 from proxy.diagnostics.text import clean, stamp
 from proxy.link.messages import Attempt, Record
 
@@ -60,21 +60,7 @@ def _tries(record: Record) -> list[str]:
     if not tries:
         if not record.instance:
             return [_line("tries", "none: it reached no instance")]
-        status = 0 if record.fault else record.status
-        tries = [
-            Attempt(
-                record.instance,
-                record.fault,
-                record.detail,
-                record.reused,
-                record.idle_us,
-                record.connect_us,
-                record.tls_us,
-                record.wait_us,
-                record.sent,
-                status,
-            )
-        ]
+        tries = [only_attempt(record)]
     return [
         _line(f"try {n} of {len(tries)}", _try(each, each.detail if each.detail not in record.detail else ""))
         for n, each in enumerate(tries[:4], 1)

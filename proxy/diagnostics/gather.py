@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -228,8 +228,26 @@ def _collect(job: Job) -> str:
     job.subject.ends_on_term()
     _check_runtime(job.collector, job.subject)
     artifact = _looked(job)
-    forks.write(job.place / f"{job.collector.name}.json", msgspec.json.encode(artifact))
+    forks.write(job.place / f"{job.collector.name}.json", encoded(artifact))
     return artifact.note
+
+
+def encoded(artifact: Artifact) -> bytes:
+    """As JSON. Names of files, sockets and processes may be no UTF-8: what is none of it is written out then."""
+    try:
+        return msgspec.json.encode(artifact)
+    except UnicodeEncodeError:
+        return msgspec.json.encode(_utf8(msgspec.to_builtins(artifact)))
+
+
+def _utf8(value: Any) -> Any:
+    if isinstance(value, str):
+        return os.fsencode(value).decode("utf-8", "backslashreplace")
+    if isinstance(value, dict):
+        return {_utf8(key): _utf8(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_utf8(one) for one in value]
+    return value
 
 
 def _looked(job: Job) -> Artifact:

@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +38,8 @@ UNIX_LISTENS: Final = 0x10000  # __SO_ACCEPTCON
 UNIX_CONNECTED: Final = 3
 DESCRIPTORS: Final = 20_000
 """Descriptors of an instance that are looked at: some 3 us each."""
+ROWS: Final = 50_000
+"""TCP sockets of a namespace that are kept, some 500 bytes each; those that are asked for, and that listen, always."""
 SEARCHED: Final = 60_000
 """Descriptors of the whole machine that are looked at to find who listens."""
 
@@ -113,18 +116,21 @@ def _enter(descriptor: int) -> None:
 
 
 class View:
-    """The sockets of one network namespace. `why` they come from /proc, without ages; "": they don't."""
+    """The sockets of one network namespace. `why` they come from /proc, without ages; "": they don't. `cut`: the most
+    that were left out of one look."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.why = ""
+        self.cut = 0
         self.ports_range: tuple[int, int] | None = None
         self._link: netlink.Link | None = None
         try:
             with within(pid):
                 self._link = netlink.Link()
                 self.ports_range = _range()
-            list(self._link.tcp(set()))
+            for _ in self._link.tcp(set()):
+                pass
         except OSError as error:
             self._give_up(error)
 
@@ -135,13 +141,30 @@ class View:
         self.why = f"sock_diag: {(error.strerror or str(error)).lower()}"
 
     def tcp(self, wanted: set[int]) -> list[Inet]:
-        """All of the namespace; with tcp_info those whose inode is in `wanted`."""
+        """All of the namespace, as far as ROWS goes; with tcp_info those whose inode is in `wanted`."""
         if self._link is not None:
             try:
-                return list(self._link.tcp(wanted))
+                return self._kept(self._link.tcp(wanted), wanted)
             except OSError as error:
                 self._give_up(error)
-        return [row for kind in ("tcp", "tcp6") for row in table(self.pid, kind)]
+        return self._kept((row for kind in ("tcp", "tcp6") for row in table(self.pid, kind)), wanted)
+
+    def _kept(self, rows: Iterable[Inet], wanted: set[int]) -> list[Inet]:
+        """The kernel is heard to the end: a dump that is broken off keeps the link from the next one."""
+        found: list[Inet] = []
+        cut = 0
+        for row in rows:
+            if len(found) < ROWS or row.state == netlink.LISTEN or row.inode in wanted:
+                found.append(row)
+            else:
+                cut += 1
+        self.cut = max(self.cut, cut)
+        return found
+
+    def note(self) -> str:
+        """What is missing from it, in words; "" when nothing is."""
+        more = f"TCP sockets: {ROWS:,} were looked at, {self.cut:,} more of the machine were not" if self.cut else ""
+        return "; ".join(part for part in (self.why, more) if part)
 
     def udp(self) -> list[Inet]:
         """Those that are connected."""
@@ -187,17 +210,18 @@ def decoded(text: str) -> tuple[str, int]:
 def table(pid: int, kind: str) -> Iterator[Inet]:
     """tcp tcp6 udp udp6 of /proc. The most that may wait to be accepted is not in it: `send` of those is -1."""
     try:
-        lines = (proc.PROC / str(pid) / "net" / kind).read_text().splitlines()[1:]
+        file = (proc.PROC / str(pid) / "net" / kind).open()
     except FileNotFoundError:
         return  # no IPv6 here
-    for line in lines:
-        fields = line.split()
-        send, _, receive = fields[4].partition(":")
-        state = int(fields[3], 16)
-        yield Inet(
-            netlink.SYN_RECV if state == 12 else state, decoded(fields[1]), decoded(fields[2]), int(receive, 16),
-            -1 if state == netlink.LISTEN else int(send, 16), int(fields[9]), None, kind.endswith("6"),
-        )  # fmt: skip
+    with file:
+        for line in islice(file, 1, None):
+            fields = line.split()
+            send, _, receive = fields[4].partition(":")
+            state = int(fields[3], 16)
+            yield Inet(
+                netlink.SYN_RECV if state == 12 else state, decoded(fields[1]), decoded(fields[2]), int(receive, 16),
+                -1 if state == netlink.LISTEN else int(send, 16), int(fields[9]), None, kind.endswith("6"),
+            )  # fmt: skip
 
 
 def unix_table(pid: int) -> Iterator[Unix]:

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from proxy.link.messages import Attempt, Record
+
 _EXCEPTION: Final = re.compile(r"^(?:[A-Za-z_]\w*\.)*[A-Z]\w*(?:Error|Exception|Exit|Interrupt|Warning)\b(?::|$)")
 _WORDS: Final = re.compile(
     r"(?<![/\w])(?:FATAL|CRITICAL|ERROR|[Ff]atal(?: error)?:|[Ff]atal Python error|panic:|[Ss]egmentation fault"
@@ -21,6 +23,14 @@ _AT_REST: Final = re.compile(
 """Innermost calls of threads that have nothing to do: event loops, pools, servers."""
 _LIBRARY: Final = re.compile(r"^.*/lib/python[\d.]+/(?:(?:site|dist)-packages/)?")
 _READS: Final = re.compile(r"^(?:\w+\.)*(?:readinto|readline|read|recv|recv_into)\b")
+
+
+def only_attempt(record: Record) -> Attempt:
+    """Of a record that tells of none by itself: it had one, and that is what it tells of."""
+    return Attempt(
+        record.instance, record.fault, record.detail, record.reused, record.idle_us, record.connect_us, record.tls_us,
+        record.wait_us, record.sent, 0 if record.fault else record.status, 0, record.total_us,
+    )  # fmt: skip
 
 
 def traceback_line(lines: Iterable[str]) -> str:

@@ -13,6 +13,10 @@ _ORDER: Final = ("now", "don't", "check", "after", "later")
 _DONT: Final = re.compile(r"^(?:don't|do not|never) ", re.IGNORECASE)
 _ABOUT: Final = re.compile(r" --(?:app|instance) \S+")
 """Whom a command is about: of two that differ in nothing else the first is enough."""
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+"""Methods that only ask (RFC 9110 §9.2.1)."""
+IDEMPOTENT: Final = SAFE | {"PUT", "DELETE"}
+"""Those that do the same when they come twice (§9.2.2)."""
 RIVALS: Final = 2
 REMEDIES: Final = 5
 PROOFS: Final = 4

@@ -17,11 +17,10 @@ from proxy.diagnostics.causes import CAUSES, Case, Cause
 from proxy.diagnostics.evidence import evidence
 from proxy.diagnostics.facts import Facts
 from proxy.diagnostics.text import clean, stamp, target
+from proxy.diagnostics.told import IDEMPOTENT, SAFE
 from proxy.faults import FAULTS, Origin, Retry
 from proxy.link.messages import Record
 
-IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 GOING_ON: Final = 15.0
 """Seconds since the last fault of the kind within which it counts as still going on."""
 

@@ -7,5 +7,6 @@ store      descriptors by name                    sockets    one plain bind, the
 requests   what control may ask for               restarts   when control is started again (pure)
 record     the lock and launcher.json             processes  reading /proc, ending what is left over
 journal    log lines that never block                 handover   the same process with newer code
+keeper     a process of its own: keeps one program that control was asked to run
 Standard library only, one thread, no policy; imports units and link.spawn, nothing else of ours.
 """

@@ -16,6 +16,7 @@ import pwd
 import resource
 import signal
 import stat
+import termios
 from typing import Any, Final, NoReturn
 
 from proxy.launcher.processes import INSTANCE, LAUNCHER
@@ -54,6 +55,7 @@ class Child:
         self.nice = int(request.get("nice") or 0)
         self.affinity = [int(core) for core in request.get("affinity") or ()]
         self.ptracer = bool(request.get("ptracer"))
+        self.terminal = bool(request.get("terminal"))
         self.nofile = request.get("nofile") or ("original" if self.kind == "instance" else "raised")
         self.shut = list(request.get("shut") or ())
         self.note: Any = request.get("note")
@@ -182,6 +184,9 @@ def _become(
         moved = {target: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, above) for target, fd in targets.items()}
         for target, fd in moved.items():
             os.dup2(fd, target, inheritable=True)
+        if child.terminal:
+            step = "terminal"
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         step = "cgroup"
         for path in child.cgroups:
             procs = os.open(os.path.join(path, "cgroup.procs"), os.O_WRONLY | os.O_CLOEXEC)

@@ -143,6 +143,8 @@ class SpawnRequest(TypedDict, total=False):
     """descriptor number in the child, as text -> held name"""
     ptracer: bool
     """the launcher and all below it may trace the child (PR_SET_PTRACER), where Yama would forbid it"""
+    terminal: bool
+    """descriptor 0 becomes its controlling terminal"""
     nofile: str
     """original or raised; the default is original for an instance and raised for the others"""
     nice: int

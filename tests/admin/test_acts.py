@@ -201,7 +201,7 @@ async def test_a_reason_is_one_line_without_control_characters(api) -> None:
 @pytest.mark.parametrize("route", ACTS, ids=lambda route: route.path)
 async def test_acts_are_for_those_who_may(api, route) -> None:
     """Without the token, from a page of another place, as a form: refused before anything is looked at."""
-    path = route.path.replace("{app}", "web").replace("{instance}", "web-1")
+    path = route.path.replace("{app}", "web").replace("{instance}", "web-1").replace("{pid}", "1")
     token = {"Authorization": f"Bearer {api.triage.token}"}
     before = (await api.get("operations", limit=1))["items"]
     for status, headers in (
@@ -321,10 +321,10 @@ async def test_following_is_bounded_and_takes_no_pages(api) -> None:
     ) as answer:
         assert answer.status == 400
     async with asyncio.timeout(40):
-        many = [await Following(api).__aenter__() for _ in range(streams.MOST)]
+        many = [await Following(api).__aenter__() for _ in range(streams.MOST_OF_ONE)]
         try:
             status, problem = await api.call("GET", "events", follow="true")
-            assert status == 503 and problem["type"] == "urn:triage:too-many-following"
+            assert status == 429 and problem["type"] == "urn:triage:too-many-of-yours"
         finally:
             for one in many:
                 await one.__aexit__()

@@ -11,10 +11,13 @@ import aiohttp
 import pytest
 import yarl
 
-from proxy.admin import logins, pages
-from proxy.admin.logins import Logins, TooMany
+from proxy.admin import logins, pages, tries
+from proxy.admin.callers import Caller
+from proxy.admin.logins import Logins
+from proxy.admin.tries import Tries
 
 STATUS = "/api/v1/status"
+OPERATOR = Caller("ci", "operator", "token ci, from there", "0123abcd")
 
 
 class Browser:
@@ -130,31 +133,64 @@ def test_a_file_that_changed_is_read_again_and_none_from_outside_is_served(tmp_p
 
 def test_logins_outlive_a_control_and_their_file_holds_no_cookie(tmp_path: Path) -> None:
     first = Logins(tmp_path, "the-token")
-    cookie = first.begin("the-token", "here")
-    assert cookie is not None and first.begin("the-toke", "here") is None
+    cookie = first.begin(OPERATOR, "here")
     path = tmp_path / logins.FILE
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
     assert cookie not in path.read_text() and "the-token" not in path.read_text()
     again = Logins(tmp_path, "the-token")
     known = again.known(cookie)
     assert known is not None and known.way == "here" and known.ends > time.time() + 3600
+    assert (known.name, known.role, known.token) == ("ci", "operator", "0123abcd")
+    assert Logins(tmp_path, "another").known(cookie) is None  # the cookie's value alone opens nothing then
     again.end(cookie)
     assert Logins(tmp_path, "the-token").known(cookie) is None
     path.write_text("[{]")
     assert Logins(tmp_path, "the-token").known(cookie) is None
 
 
-def test_guessing_is_slowed_down(tmp_path: Path) -> None:
-    tried = Logins(tmp_path, "the-token")
-    for _ in range(logins.MOST_FAILED):
-        assert tried.begin("guess", "there") is None
-    with pytest.raises(TooMany):
-        tried.begin("the-token", "there")
-    code = tried.link("#/")
-    assert tried.follow(code, "there") is not None and tried.follow(code, "there") is None
+def test_a_login_ends_with_its_token(tmp_path: Path) -> None:
+    dead: set[str] = set()
+    tried = Logins(tmp_path, "the-token", lambda id: id not in dead)
+    cookie, code = tried.begin(OPERATOR, "here"), tried.link("#/", OPERATOR)
+    dead.add(OPERATOR.token)
+    assert tried.known(cookie) is None and tried.follow(code) is None
+    soon = time.time() + 60
+    known = tried.known(tried.begin(Caller("x", "viewer", "", "other", expires=soon), "here"))
+    assert known is not None and known.ends == soon
 
 
-def test_there_are_never_more_than_so_many(tmp_path: Path) -> None:
+def test_guessing_is_slowed_down() -> None:
+    tried = Tries()
+    for number in range(tries.MOST_WRONG):
+        assert tried.wait("there", 100.0 + number) == 0.0
+        tried.wrong("there", 100.0 + number)
+    last = 100.0 + tries.MOST_WRONG
+    assert 0.0 < tried.wait("there", last) <= tries.WINDOW
+    assert tried.wait("elsewhere", last) == 0.0
+    assert tried.wait("there", 100.0 + tries.WINDOW) == 0.0
+    for number in range(tries.MOST_SOURCES + 10):
+        tried.wrong(f"address {number}", last)
+    assert len(tried) == tries.MOST_SOURCES
+
+
+def test_a_link_works_once(tmp_path: Path) -> None:
     tried = Logins(tmp_path, "the-token")
-    cookies = [tried.begin("the-token", "here") for _ in range(logins.MOST + 1)]
-    assert tried.known(cookies[0] or "") is None and tried.known(cookies[-1] or "") is not None
+    code = tried.link("#/", OPERATOR)
+    assert tried.follow(code) == (OPERATOR, "#/") and tried.follow(code) is None
+
+
+def test_there_are_never_more_than_so_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one token, and of all; who makes too many loses the own ones."""
+    tried = Logins(tmp_path, "the-token")
+    other = Caller("other", "admin", "", "")
+    spared, code = tried.begin(other, "here"), tried.link("#/", other)
+    cookies = [tried.begin(OPERATOR, "here") for _ in range(logins.MOST_OF_ONE + 1)]
+    codes = [tried.link("#/", OPERATOR) for _ in range(logins.MOST_LINKS + 1)]
+    assert tried.known(cookies[0]) is None and tried.known(cookies[-1]) is not None
+    assert tried.known(spared) is not None and tried.follow(code) == (other, "#/")
+    assert tried.follow(codes[0]) is None and tried.follow(codes[-1]) is not None
+    monkeypatch.setattr(logins, "MOST", 30)
+    for number in range(4):
+        for _ in range(10):
+            tried.begin(Caller("x", "viewer", "", f"{number:08x}"), "here")
+    assert repr(tried).startswith("<Logins 30 cookies")

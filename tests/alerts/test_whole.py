@@ -125,7 +125,7 @@ class Scene:
 
     def ask(self, path: str) -> int:
         try:
-            with urllib.request.urlopen(self.triage.url + path, timeout=10) as answer:
+            with urllib.request.urlopen(self.triage.url + path, timeout=40) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             with error:

@@ -46,13 +46,15 @@ class Api:
                     self.stream(api.streams[key].pop(0))
                     return
                 status, answer = api.coming[key].pop(0) if api.coming.get(key) else api.answers.get(key, missing)
-                data = json.dumps(answer).encode()
+                data = b"" if status == 204 else json.dumps(answer).encode()
                 self.send_response(status)
                 kind = "application/json" if status < 400 else "application/problem+json"
                 self.send_header("Content-Type", kind)
-                self.send_header("Content-Length", str(len(data)))
+                if status != 204:
+                    self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
-                self.wfile.write(data)
+                if self.command != "HEAD":
+                    self.wfile.write(data)
 
             def stream(self, parts: list[bytes]) -> None:
                 api.asked.append(self.headers.get("Last-Event-ID", ""))
@@ -64,7 +66,7 @@ class Api:
                     self.wfile.flush()
                 self.close_connection = True
 
-            do_POST = do_GET
+            do_POST = do_PUT = do_DELETE = do_HEAD = do_GET
 
             def address_string(self) -> str:
                 return "local"

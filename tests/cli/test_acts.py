@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import pty
-import re
-import select
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,10 +13,10 @@ import pytest
 
 from proxy.admin.examples import OPERATION
 from tests.cli.api import Api
-from tests.cli.conftest import ROOT, Run
+from tests.cli.conftest import Run
+from tests.cli.terminal import Terminal
 
 pytestmark = pytest.mark.slow
-LONG = 40.0
 
 RECYCLE = "POST /api/v1/apps/web/instances/web-7/recycle"
 FOLLOW = "GET /api/v1/operations/op-41"
@@ -173,50 +166,6 @@ def test_operations_are_listed_and_shown(run: Run, api: Api) -> None:
 
 
 # --- on a terminal -----------------------------------------------------------------------------------
-
-
-class Terminal:
-    """`triage ARGS` with a pseudoterminal for standard input, output and error."""
-
-    def __init__(self, folder: Path, *args: str) -> None:
-        ours, theirs = pty.openpty()
-        env = {name: value for name, value in os.environ.items() if not name.startswith(("TRIAGE_", "XDG_"))}
-        env |= {"PYTHONPATH": str(ROOT), "HOME": str(folder), "TZ": "Etc/GMT-1", "TERM": "xterm"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "proxy.main", *args], cwd=folder, env=env,
-            stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-        )  # fmt: skip
-        os.close(theirs)
-        self.ours = ours
-        self.said = ""
-
-    def expect(self, text: str) -> None:
-        deadline = time.monotonic() + LONG
-        while text not in self.said:
-            assert time.monotonic() < deadline, f"{text!r} did not come: {self.said}"
-            if not self._read():
-                raise AssertionError(f"{text!r} did not come before the end: {self.said}")
-
-    def type(self, text: str) -> None:
-        os.write(self.ours, text.encode())
-
-    def end(self) -> int:
-        deadline = time.monotonic() + LONG
-        while self._read():
-            assert time.monotonic() < deadline, self.said
-        os.close(self.ours)
-        return self.process.wait(LONG)
-
-    def _read(self) -> bool:
-        """False at the end."""
-        if select.select([self.ours], [], [], 0.2)[0]:
-            try:
-                data = os.read(self.ours, 65536)
-            except OSError:  # the other side is closed
-                return False
-            self.said += re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", data.decode())
-            return bool(data)
-        return True
 
 
 @pytest.fixture

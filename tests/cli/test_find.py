@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from proxy.cli.client import Gateway, problem
+from proxy.cli.find import reachable
+from proxy.cli.wording import here
 from tests.cli.api import Api, serving
 from tests.cli.conftest import Run, examples
 
@@ -111,3 +114,53 @@ def test_what_is_not_triage_is_said_so(run: Run) -> None:
         done = run("status", "--url", api.address)
     assert done.returncode == 1
     assert "answered 502" in done.stderr
+
+
+def test_an_address_that_is_listened_on_is_one_to_ask() -> None:
+    assert reachable("127.0.0.1:9900") == "http://127.0.0.1:9900"
+    assert reachable("https://0.0.0.0:9900") == "https://127.0.0.1:9900"
+    assert reachable("http://[::]:9900") == "http://[::1]:9900"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("", "holds no token"), ("one two\n", "holds no token"), (None, "No such file")]
+)
+def test_a_token_file_that_has_none_is_a_usage_error(
+    run: Run, tmp_path: Path, content: str | None, said: str
+) -> None:
+    if content is not None:
+        (tmp_path / "token").write_text(content)
+    for argv, env in (["--token-file", "token"], {}), ([], {"TRIAGE_TOKEN_FILE": "token"}):
+        done = run("status", "--url", "http://127.0.0.1:1", *argv, **env)
+        assert done.returncode == 2, done.stderr
+        assert said in done.stderr
+
+
+def test_a_token_cannot_smuggle_a_field() -> None:
+    with pytest.raises(ValueError, match="characters that no token"):
+        Gateway("http://127.0.0.1:1", "secret\r\nX: y")
+
+
+def test_a_ca_that_is_none_is_a_usage_error(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("nothing\n")
+    for file in ("ca.pem", "none.pem"):
+        done = run("status", "--url", "https://127.0.0.1:1", "--ca", file)
+        assert done.returncode == 2 and f"{file}: expected certificates in PEM" in done.stderr
+
+
+def test_what_is_refused_says_when_and_what_to_type() -> None:
+    limited = problem(429, {"title": "Too many calls", "detail": "200 in 10 s"}, "there", "7")
+    assert limited.lines() == ["Too many calls", "200 in 10 s", "Try again in 7 s."]
+    assert here("GET /api/v1/tokens lists those there are.") == "triage token list lists those there are."
+    assert here("GET apps/web/instances/web-1/processes lists them.") == "triage processes web/web-1 lists them."
+    assert here('Send {"for": "1h"}, or {"unmute": true}.') == ""
+    assert here("POST /upload was refused") == "POST /upload was refused"
+
+
+@pytest.mark.parametrize(
+    ("address", "so"),
+    [("http://10.0.0.5:9900", True), ("http://localhost:9900", False), ("http://127.0.0.1:9900", False),
+     ("https://10.0.0.5:9900", False), ("unix:/run/x.sock", False)],
+)  # fmt: skip
+def test_whether_a_token_would_go_out_unencrypted(address: str, so: bool) -> None:
+    assert Gateway(address, "token").in_the_open is so

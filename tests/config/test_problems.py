@@ -179,9 +179,33 @@ url = "ops"
             "config.toml:2: gateway.access_log: expected a path, false or a table, got true",
             "config.toml:3: gateway.error_pages: cannot read nowhere: No such file or directory - a fol"
             "der that Triage may read",
-            "config.toml:5: admin.listen: the admin listener has no TLS - put an app of the gateway in "
-            "front of it, or use an SSH tunnel",
+            'config.toml:5: admin.listen: "https://127.0.0.1:1" needs a certificate - admin.certificate'
+            ' = { cert = "…", key = "…" }',
             'config.toml:6: admin.url: expected a URL such as "https://example.com/hook", got "ops"',
+        ],
+    ),
+    (
+        """
+[admin]
+listen = "0.0.0.0:9900"
+""",
+        [
+            'config.toml:2: admin.listen: "0.0.0.0:9900" is open to the network, and tokens would be se'
+            'nt in the clear - "https://0.0.0.0:9900" with admin.certificate, a loopback address with a'
+            "dmin.socket or an SSH tunnel, or the word admin.insecure = true",
+        ],
+    ),
+    (
+        """
+[admin]
+listen = "https://:9900"
+certificate = { cert = "cert.pem", key = "nowhere.pem" }
+insecure = "yes"
+""",
+        [
+            "config.toml:3: admin.certificate.key: cannot read nowhere.pem: No such file or directory -"
+            " a file that Triage may read",
+            'config.toml:4: admin.insecure: expected true or false, got "yes"',
         ],
     ),
     (

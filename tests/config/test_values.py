@@ -181,7 +181,9 @@ def test_what_an_instance_inherits(read: Read) -> None:
         ('[apps.web]\nqueue = { timeout = "0s" }', r"queue\.timeout: 0s, so nothing waits"),
         ("[apps.web]\nmax_inflight = 0", r"max_inflight: 0 is no limit"),
         ('[gateway]\ntrusted_proxies = ["0.0.0.0/0"]', r"trusted_proxies: 0\.0\.0\.0/0 is everybody"),
-        ('[admin]\nlisten = ":9900"', r"admin\.listen: :9900 is open to the network"),
+        ('[admin]\nlisten = ":9900"\ninsecure = true', r"admin\.insecure: :9900 is open to the network without TLS"),
+        ("[admin]\ninsecure = true", r"admin\.insecure: does nothing, as 127\.0\.0\.1:9900 is loopback"),
+        ('[admin]\ncertificate = { cert = "cert.pem", key = "key.pem" }', r"admin\.certificate: not used"),
         ('[[gateway.certificates]]\ncert = "cert.pem"\nkey = "key.pem"', r"certificates: not used"),
     ],
 )

@@ -28,15 +28,16 @@ START = "import json, sys; from proxy.link.spawn import become_launcher; become_
 
 
 def until(what: Callable[[], Any], why: str = "", deadline: float = DEADLINE) -> Any:
-    """Wait for a true answer."""
-    end = time.monotonic() + deadline
+    """Wait for a true answer. The longer it takes the less often is looked: a look costs control a moment."""
+    began = time.monotonic()
     while True:
         found = what()
         if found:
             return found
-        if time.monotonic() > end:
+        waited = time.monotonic() - began
+        if waited > deadline:
             raise AssertionError(f"not within {deadline:g} s: {why or what}")
-        time.sleep(0.03)
+        time.sleep(min(max(0.03, waited / 20), 0.08))
 
 
 class Triage:

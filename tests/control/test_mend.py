@@ -28,7 +28,7 @@ def load(gateway: Triage, threads: int = 4) -> Iterator[Counter[tuple[str, int]]
 
     def work(method: str) -> None:
         while not done.is_set():
-            status = gateway.get("/slow?0.01", port, method)[0]
+            status = gateway.get("/slow?0.04", port, method)[0]
             with lock:
                 seen[method, status] += 1
 

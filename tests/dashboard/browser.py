@@ -21,15 +21,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import aiohttp
 import psutil
+import pytest
 
 T = TypeVar("T")
 
@@ -240,6 +242,22 @@ class Browser:
         await asyncio.sleep(0)
 
 
+@contextlib.contextmanager
+def running() -> Iterator[Browser]:
+    """A browser in a folder of its own; where there is none, the test is skipped."""
+    if program() is None:
+        pytest.skip(MISSING)
+    folder = Path(tempfile.mkdtemp(prefix="triage-"))
+    try:
+        started = Browser(folder)
+        try:
+            yield started
+        finally:
+            started.end()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @dataclass
 class Asked:
     """One thing that a page asked for."""
@@ -441,6 +459,13 @@ class Page:
         self.click(selector)
         self.js(f"document.querySelector({selector!r}).select?.()")
         self.call("Input.insertText", text=text)
+
+    def files(self, selector: str, paths: list[Path]) -> None:
+        """Choose files in a field for them, as a person does in the window that it opens."""
+        self.wait(f"document.querySelector({selector!r})", selector)
+        root = self.call("DOM.getDocument", depth=0)["root"]["nodeId"]
+        node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self.call("DOM.setFileInputFiles", files=[str(path) for path in paths], nodeId=node)
 
     def press(self, key: str, *, shift: bool = False) -> None:
         """One key, down and up, to whatever has the focus."""

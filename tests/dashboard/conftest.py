@@ -1,16 +1,13 @@
-"""A gateway and a browser for each file of tests; each test has a page of its own, logged in."""
+"""A gateway for each file of tests, one browser for all; each test has a page of its own, logged in."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.dashboard import scene
-from tests.dashboard.browser import MISSING, Browser, Page, program
+from tests.dashboard.browser import Browser, Page, running
 from tests.e2e.support import Triage
 
 
@@ -20,19 +17,10 @@ def triage() -> Iterator[Triage]:
         yield triage
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    if program() is None:
-        pytest.skip(MISSING)
-    folder = Path(tempfile.mkdtemp(prefix="triage-"))
-    try:
-        started = Browser(folder)
-        try:
-            yield started
-        finally:
-            started.end()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with running() as started:
+        yield started
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
@@ -17,6 +17,7 @@ from proxy.cli.client import Gateway
 from tests.e2e.support import LONG, Triage, process_table, serve, until
 
 DESK: Final = "desk.example.com"
+TWICE: Final = {"shop": 2, "desk": 2}
 
 CONFIG: Final = f"""\
 [gateway]
@@ -125,13 +126,18 @@ def login(admin: str, token: str) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def running(config: str = CONFIG) -> Iterator[Triage]:
-    """A ready gateway in a folder with a short name, and nothing of it afterwards."""
+def running(
+    config: str = CONFIG, instances: Mapping[str, int] = TWICE, files: Iterable[Path] = ()
+) -> Iterator[Triage]:
+    """A ready gateway in a folder with a short name, and nothing of it afterwards. `instances`: how many each app has;
+    `files` are copied beside its config."""
     folder = Path(tempfile.mkdtemp(prefix="triage-"))
+    for file in files:
+        shutil.copy(file, folder)
     triage = serve(folder, config)
     try:
         triage.await_ready()
-        until(lambda: all(len(triage.ready(app)) == 2 for app in ("shop", "desk")), "two ready instances of each app")
+        until(lambda: all(len(triage.ready(app)) == many for app, many in instances.items()), "all instances are ready")
         # What a worker counted before its first message belongs to no second.
         until(lambda: all(one["lag_ms"] is not None for one in triage.workers()), "news of each worker")
         yield triage

@@ -19,17 +19,24 @@ from typing import Final
 from proxy.cli.client import Gateway
 from tests.dashboard import scene
 from tests.dashboard.browser import Browser, Page
-from tests.e2e.support import LONG, ROOT, Triage, until
+from tests.e2e.support import LONG, ROOT, SHOP, Triage, until
 
 FOLDER: Final = ROOT / "docs" / "screenshots"
 MOST: Final = 150_000  # bytes of a picture
+CONFIG: Final = scene.CONFIG.replace(f"{sys.executable} {SHOP}", f"python {SHOP.name}").replace(
+    "[admin]\n", "[admin]\nconsole = true\n"
+)
+TYPED: Final = (
+    "PS1='$ '; clear", "ls -l --color", "echo I am $TRIAGE_INSTANCE", "curl -i http://127.0.0.1:$PORT/healthz",
+    "grep -n --color=always 'async def' app.py | head",
+)  # fmt: skip
 BEFORE: Final = 75.0  # seconds of ordinary traffic, so that charts have something to show
 AFTER: Final = 8.0
 
 
 def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="triage-"))
-    with scene.running() as triage:
+    with scene.running(CONFIG, files=[SHOP]) as triage:
         browser = Browser(folder)
         try:
             with scene.Traffic(triage.port, 40):
@@ -57,6 +64,7 @@ def happen(triage: Triage) -> dict[str, tuple[str, str, int]]:
     )
     time.sleep(AFTER)
     session = diagnosed(triage)
+    acted(triage)
     return {
         "overview": ("", "light", 1280),
         "app": ("apps/shop?from=5m", "light", 1280),
@@ -65,6 +73,11 @@ def happen(triage: Triage) -> dict[str, tuple[str, str, int]]:
         "logs": ("logs?app=desk", "light", 1280),
         "analyze": ("analyze", "light", 1280),
         "session": (f"analyze/{session}", "light", 1280),
+        "mitigate": ("mitigate", "light", 1280),
+        "processes": (f"apps/shop/{triage.ready()[0]['id']}?show=processes", "light", 1280),
+        "files": ("console?at=shop%2F", "light", 1280),
+        "terminal": ("console?show=terminal&app=shop", "dark", 1280),
+        "access": ("access", "light", 1280),
         "dark": ("apps/desk?from=5m", "dark", 1280),
         "narrow": ("", "light", 390),
     }
@@ -82,6 +95,21 @@ def diagnosed(triage: Triage) -> str:
     return session
 
 
+def acted(triage: Triage) -> None:
+    """Tokens, and acts by hand with their reasons."""
+    gateway = Gateway(triage.admin, timeout=LONG)
+    try:
+        tokens = (("night-shift", "operator", "30d"), ("dashboard-wall", "viewer", "365d"), ("ci", "operator", "1h"))
+        for name, role, lasts in tokens:
+            gateway.post("tokens", {"name": name, "role": role, "for": lasts})
+        gateway.post("apps/desk/mute", {"for": "1h", "reason": "maintenance of the database"})
+        one = triage.ready("desk")[0]["id"]
+        gateway.post(f"apps/desk/instances/{one}/recycle", {"reason": "leaks since noon", "collect": False})
+    finally:
+        gateway.close()
+    until(lambda: not triage.api("operations", running="true")["items"], "the acts are done")
+
+
 def take(page: Page, triage: Triage, name: str, to: str, scheme: str, width: int) -> int:
     """One picture; its bytes."""
     page.viewport(width, 800)
@@ -92,6 +120,13 @@ def take(page: Page, triage: Triage, name: str, to: str, scheme: str, width: int
         page.wait("document.querySelectorAll('.log .line').length > 30")
         scene.ask(triage.port, "/raise", host=scene.DESK)
         page.wait("document.querySelector('.log details')")  # folded: what is inside are paths of this machine
+    if name == "terminal":
+        page.click("main div:not([hidden]) > p > button.primary")
+        page.see("open", selector="main .sum .state")
+        for line in TYPED:
+            page.call("Input.insertText", text=line)
+            page.press("Enter")
+            time.sleep(1)
     time.sleep(1.5)  # charts are drawn after what they show has come
     path = FOLDER / f"{name}.png"
     page.screenshot(path)

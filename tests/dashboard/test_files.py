@@ -121,3 +121,25 @@ def test_each_path_that_is_asked_for_is_in_the_route_table() -> None:
     assert len(by_path) > 20, sorted(by_path)
     unknown = {path: scripts for path, scripts in by_path.items() if not known(path)}
     assert not unknown
+
+
+NOT_OFFERED = {"login-links"}  # of `triage open`, which a browser that is logged in has no use for
+
+
+def test_each_act_of_the_api_is_offered() -> None:
+    scripts = "\n".join(script.read_text() for script in SCRIPTS)
+    for route in ROUTES:
+        words = [part for part in route.path.removeprefix("/api/v1/").split("/") if not part.startswith("{")]
+        if route.method == "GET" or not route.path.startswith("/api/v1/") or words[0] in NOT_OFFERED:
+            continue
+        for word in words:
+            assert re.search(rf"""["'`/]{re.escape(word)}["'`/]""", scripts), f"{route.method} {route.path}"
+
+
+def test_what_is_offered_to_admins_alone_is_what_needs_one() -> None:
+    for_admins = [one for one in ROUTES if one.needs == "admin" and not one.open]
+    assert {f"{one.method} {one.path.removeprefix('/api/v1/')}" for one in for_admins} == {
+        "POST upgrade", "GET tokens", "POST tokens", "DELETE tokens/{id}", "GET vfs/", "GET vfs/{path}",
+        "PUT vfs/{path}", "DELETE vfs/{path}", "GET zip/{dir}", "PUT zip/{dir}", "POST command", "GET console",
+        "GET consoles", "DELETE consoles/{id}",
+    }  # the upgrade's button, the token's table and the page of the console ask for that role

@@ -23,7 +23,7 @@ def test_the_token_logs_in_and_a_wrong_one_does_not(blank: Page, admin: str, tri
     blank.wait(f"document.activeElement === document.querySelector('{FIELD}')", "the token's field has the focus")
     blank.write(FIELD, "not-the-token")
     blank.press("Enter")
-    blank.see("That is not the admin token")
+    blank.see("Nobody has this token")
     blank.write(FIELD, token(triage))
     blank.press("Enter")
     blank.see("Events", selector="main h1")  # where one wanted to go
@@ -50,11 +50,11 @@ def test_a_link_logs_in_once_and_leads_where_it_says(blank: Page, triage: Triage
 
 def test_logging_out_ends_it_for_good(page: Page, admin: str) -> None:
     page.wait(OVERVIEW)
-    page.click(".side nav button")
-    page.see("Admin token")
+    page.click(".side nav footer button")
+    page.see("triage open")
     page.go(f"{admin}/#/requests")
     page.reload()
-    page.see("Admin token")
+    page.see("triage open")
     assert page.js("fetch('/api/v1/status').then((answer) => answer.status)") == 401
 
 

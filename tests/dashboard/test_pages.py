@@ -60,6 +60,16 @@ PAGES = {  # address to words that stand on it
     "why/{request}": ["exit code 3", "triage requests"],
     "mitigate": ["{operation}", "recycle desk/{old}", "hung", "Restart"],
     "operations/{operation}": ["recycle desk/{old}", "done"],
+    "apps/shop/{instance}?show=environment": ["Variables", "Runtimes", "aiohttp"],
+    "apps/shop/{instance}?show=processes": ["1 process", "sleeping", "Kill"],
+    "apps/shop/{instance}?show=stacks": ["MainThread"],
+    "apps/shop/{instance}?show=profile": ["py-spy", "Profile"],
+    "apps/shop/{instance}?show=memory-dump": ["every secret of the process", "Memory dump"],
+    "gateway": ["Packages", "uvloop"],
+    "gateway?show=processes": ["triage-control", "worker1", "shop/{instance}"],
+    "gateway?show=config": ["apps.shop", "process.instances"],
+    "access": ["admin.token", "Make a token", "POST"],
+    "console": ["The console is off", "console = true", "triage reload"],
 }
 
 
@@ -172,7 +182,8 @@ CONTRAST = """(() => {
 def test_words_can_be_read_in_light_and_dark(scheme: str, clean: Page, story: Story, admin: str) -> None:
     clean.scheme(scheme)
     grounds = set()
-    for to in ("", "requests", f"requests/{story['request']}", "mitigate", "logs?app=shop", "events"):
+    request = f"requests/{story['request']}"
+    for to in ("", "requests", request, "mitigate", "logs?app=shop", "events", "access", "console"):
         clean.go(f"{admin}/#/{to}")
         settled(clean)
         clean.wait("!document.documentElement.classList.contains('stale')")

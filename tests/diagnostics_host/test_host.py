@@ -94,7 +94,7 @@ def test_what_does_not_come_back_is_left_behind() -> None:
     began = time.monotonic()
     calls = {"quick": lambda: b"x", "stuck": lambda: os.read(reader, 1), "bad": lambda: os.read(-1, 1)}
     found = bounded.calls(calls, 0.2)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     os.write(writer, b"!")
     assert found["quick"][0] == b"x" and isinstance(found["bad"][0], OSError) and "stuck" not in found
 

@@ -51,6 +51,24 @@ time.sleep(1000)
 """
 
 
+def test_of_more_sockets_than_are_kept_its_own_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(net, "ROWS", 2)
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        for _ in range(5):  # each leaves one in TIME_WAIT, which is nobody's
+            with socket.create_connection(server.getsockname()) as one, server.accept()[0] as other:
+                one.shutdown(socket.SHUT_WR)
+                assert other.recv(1) == b""
+        held = [socket.create_connection(server.getsockname()) for _ in range(4)]
+        mine = {os.fstat(one.fileno()).st_ino for one in (server, *held)}
+        view = net.View(os.getpid())
+        for how in ("sock_diag", "proc"):
+            assert mine <= {row.inode for row in view.tcp(mine)}, how
+            assert view.cut >= 3 and f"{view.cut:,} more of the machine" in view.note()
+            view._give_up(PermissionError(errno.EPERM, "not permitted"))
+        for one in held:
+            one.close()
+
+
 def look(pid: int, **more: object) -> Sockets:
     return sockets.collect(of(pid, **more), Path("/nowhere"))
 

@@ -13,7 +13,7 @@ from typing import Final
 from tests.e2e.support import LONG
 
 HOST: Final = "127.0.0.1"
-PAUSE: Final = 0.002  # between two requests of a client: the machine is shared with what is tested
+PAUSE: Final = 0.02  # between two requests of a client: what is lost shows at any rate, and the machine is shared
 
 
 @dataclass(frozen=True, slots=True)

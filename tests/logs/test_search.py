@@ -178,7 +178,7 @@ async def test_expressions_run_apart(files: Files) -> None:
     began = time.monotonic()
     never = await ask("/(a+)+$x/", seconds=0.5)
     assert never.items == [] and "one line" in never.stopped and never.until
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     with pytest.raises(BadExpression):
         expression("/(/")
     assert expression("/var/log/") == "var/log"

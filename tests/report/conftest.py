@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +11,7 @@ import pytest
 
 from proxy.diagnostics import report
 from proxy.link.session import Input
-from tests.dashboard.browser import MISSING, Browser, program
+from tests.dashboard.browser import Browser, running
 from tests.report import scene
 
 
@@ -37,14 +35,5 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if program() is None:
-        pytest.skip(MISSING)
-    folder = Path(tempfile.mkdtemp(prefix="triage-"))
-    try:
-        started = Browser(folder)
-        try:
-            yield started
-        finally:
-            started.end()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with running() as started:
+        yield started

@@ -95,5 +95,5 @@ def test_a_large_one_opens_soon(browser: Browser, tmp_path: Path) -> None:
     page.wait("document.readyState === 'complete'")
     took = time.monotonic() - began
     print(f"{size:,} bytes, opened in {took:.2f} s")
-    assert took < 8, "a quiet machine takes a fraction of a second"
+    assert took < 20, "a quiet machine takes a fraction of a second"
     page.close()

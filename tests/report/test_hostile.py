@@ -139,7 +139,7 @@ def test_far_too_much_stays_small_and_soon_done(tmp_path: Path) -> None:
     print(f"{len(page):,} bytes in {took:.2f} s of CPU, of {(place / 'known.json').stat().st_size:,} bytes known")
     assert len(page.encode()) < 5_000_000 and (place / "report.json").stat().st_size < 20_000_000
     parsed(page)
-    assert took < 3, f"{took:.1f} s of CPU"
+    assert took < 8, f"{took:.1f} s of CPU; an ordinary machine takes one"
     assert data["answer"]["text"].count("\n") <= 30
     assert "What could not be looked at" in page
     assert len(data["flame"][0]["boxes"]) == 600 and data["flame"][0]["left_out"] > 0

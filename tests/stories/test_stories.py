@@ -141,14 +141,18 @@ def test_a_retry_that_went_well(triage: Triage) -> None:
     for _ in range(30):  # one of the two instances breaks it off
         status, id = ask(triage, "/once")
         found = story(triage, id)
-        if [bool(one.get("fault")) for one in found["attempts"]] == [True, False]:
+        if found["attempts"][0]["instance"] == "web-1":
             break
     assert status == 200
-    assert [bool(one.get("fault")) for one in found["attempts"]] == [True, False]
-    assert found["attempts"][1]["status"] == 200
+    *broken, last = found["attempts"]
+    assert (last["instance"], last["status"], last.get("fault")) == ("web-2", 200, None)
+    assert {one["instance"] for one in broken} == {"web-1"}
+    faults = [one["fault"] for one in broken]
+    # A connection that is kept from an earlier test goes the same way, and is no judgement of the instance yet.
+    assert faults in (["closed-before-head"], ["stale-connection"], ["stale-connection", "closed-before-head"])
     phases = [one["phase"] for one in found["phases"]]
-    assert phases.count("picked") == 2
-    assert phases.index(found["attempts"][0]["fault"]) < phases.index("head")
+    assert phases.count("picked") == len(found["attempts"])
+    assert phases.index(faults[0]) < phases.index("head")
 
 
 def test_by_status_and_by_time(triage: Triage) -> None:

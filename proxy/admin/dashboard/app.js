@@ -2,16 +2,19 @@
 import { html, render, useEffect, useErrorBoundary, useRef, useState } from "./lib/core.js";
 import { login, logout, onUnauthorized } from "./lib/api.js";
 import { ActDialog } from "./lib/act.js";
-import { clock } from "./lib/format.js";
+import { clock, visible } from "./lib/format.js";
 import { useLive } from "./lib/live.js";
 import { Loading, Page, Problem } from "./lib/parts.js";
 import { go, href, useRoute } from "./lib/route.js";
+import { may, nobody, useWho } from "./lib/who.js";
 
 const NAVIGATION = [
   ["Observe", [["", "Overview"], ["metrics", "Metrics"], ["incidents", "Incidents"], ["requests", "Requests"],
     ["logs", "Logs"], ["exceptions", "Exceptions"], ["events", "Events"]]],
   ["Analyze", [["analyze", "Diagnose"], ["why", "Why"]]],
   ["Mitigate", [["mitigate", "Rules and acts"]]],
+  ["Console", [["console", "Files, terminal", "admin"]]],
+  ["Gateway", [["gateway", "Environment"], ["access", "Access"]]],
 ];
 
 /** First segment of the address to the modules of its pages: by how many segments there are. */
@@ -28,6 +31,9 @@ const PAGES = {
   why: ["why", "why"],
   mitigate: ["mitigate"],
   operations: ["mitigate", "operation"],
+  console: ["console"],
+  gateway: ["gateway"],
+  access: ["access"],
 };
 
 const known = new Map();
@@ -66,7 +72,7 @@ function Shell({ route, leave }) {
     addEventListener("keydown", keys);
     return () => removeEventListener("keydown", keys);
   }, []);
-  const end = () => logout().then(leave, leave);
+  const end = () => logout().finally(nobody).then(leave, leave);
   const navigation = html`<${Navigation} here=${route.path[0] || ""} end=${end} />`;
   return html`
     <a class="skip" href="#main" onClick=${(event) => skip(event, main.current)}>To the content</a>
@@ -81,13 +87,20 @@ function Shell({ route, leave }) {
     <${ActDialog} />`;
 }
 
+/** What one may open, and who one is. */
 function Navigation({ here, end }) {
+  const who = useWho();
+  const mine = NAVIGATION.map(([group, pages]) => [group, pages.filter(([, , role]) => !role || may(who, role))]);
   return html`<nav aria-label="Pages">
-    ${NAVIGATION.map(([group, pages]) => html`<section key=${group}><h2>${group}</h2>
+    ${mine.map(([group, pages]) => pages.length > 0 && html`<section key=${group}><h2>${group}</h2>
       <ul>${pages.map(([to, words]) => html`<li key=${to}>
         <a href=${href(to)} aria-current=${here === to ? "page" : null}>${words}</a></li>`)}</ul>
     </section>`)}
-    <button type="button" class="plain" onClick=${end}>Log out</button>
+    <footer>
+      <p class="who">${who && html`<a href=${href("access")}>${visible(who.name)}</a>, ${who.role}`}</p>
+      <p><button type="button" class="plain" onClick=${end}>Log out</button></p>
+      <p><a href="/api/docs" target="_blank" rel="noopener">The API</a></p>
+    </footer>
   </nav>`;
 }
 
@@ -150,6 +163,7 @@ function Login({ over, done }) {
     event.preventDefault();
     try {
       await login(token.trim());
+      nobody();
       done();
     } catch (failed) {
       setError(failed);
@@ -160,12 +174,12 @@ function Login({ over, done }) {
     <h1><img src="icon.svg" alt="" width="28" height="28" /> Triage</h1>
     ${over && html`<p class="note">That link is over: it works once, for a minute.
       ${" "}<code>triage open</code> makes another.</p>`}
-    <label class="wide"><span>Admin token</span><input ref=${field} type="password" required
+    <label class="wide"><span>Token</span><input ref=${field} type="password" required
       autocomplete="current-password" value=${token} onInput=${(event) => setToken(event.target.value)} /></label>
     <${Problem} error=${error} />
     <button class="primary">Log in</button>
-    <p class="hint">The token is in <code>admin.token</code> in the gateway's data folder. On its machine,
-      ${" "}<code>triage open</code> logs you in without it.</p>
+    <p class="hint">The first one is in <code>admin.token</code> in the gateway's data folder; <code>triage token make</code>
+      ${" "}makes others. On its machine, <code>triage open</code> logs you in without one.</p>
   </form></main>`;
 }
 

@@ -232,11 +232,12 @@ class Look:
 
 
 def _files(gateway: Gateway) -> tuple[str, ...]:
-    return tuple(pair.cert for pair in gateway.config.gateway.certificates)
+    own = gateway.config.admin.certificate
+    return tuple(pair.cert for pair in (*gateway.config.gateway.certificates, *((own,) if own is not None else ())))
 
 
 def _changed(gateway: Gateway, known: Iterable[tuple[str, float]]) -> bool:
-    return {path for path, _ in known} != set(_files(gateway)) and bool(gateway.config.gateway.certificates)
+    return {path for path, _ in known} != set(files := _files(gateway)) and bool(files)
 
 
 def _ends(files: tuple[str, ...]) -> list[tuple[str, float]]:

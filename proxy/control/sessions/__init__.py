@@ -6,5 +6,5 @@ evidence   before an instance is replaced    triggers   what starts one by itsel
 known      all that control knows of an app  values     its parts, one by one
 seconds    rings of metrics, unpacked        targets    which instances are looked into
 folders    on the disk                       behind     the process behind a given address
-pieces     JSON of it, piece by piece
+pieces     JSON of it, piece by piece       adopting   those that a former control had begun
 """

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import struct
 from typing import Final
 
+from proxy.control import ports
 from proxy.control.state import InstanceState
 
 _LISTEN: Final = "0A"  # TCP_LISTEN, include/net/tcp_states.h
@@ -60,7 +60,7 @@ def _inode(path: str) -> str:
 def _of_path(path: str) -> set[str]:
     return {
         fields[6]
-        for fields in _table("/proc/net/unix")
+        for fields in ports.table("/proc/net/unix")
         if len(fields) > 7 and fields[7] == path and int(fields[3], 16) & _ACCEPTS
     }
 
@@ -71,11 +71,11 @@ def _of_port(state: InstanceState) -> set[str]:
     wanted = {ipaddress.ip_address(host) for host in hosts if _loopback(host)}
     found: set[str] = set()
     for name in ("tcp", "tcp6"):
-        for fields in _table(f"/proc/net/{name}"):
+        for fields in ports.table(f"/proc/net/{name}"):
             if len(fields) < 10 or fields[3] != _LISTEN:
                 continue
             host, _, port = fields[1].partition(":")
-            if int(port, 16) == state.port and _takes(_address(host), wanted):
+            if int(port, 16) == state.port and _takes(ports.decoded(host), wanted):
                 found.add(fields[9])
     return found
 
@@ -87,21 +87,6 @@ def _takes(
         return True
     mapped = bound.ipv4_mapped if isinstance(bound, ipaddress.IPv6Address) else None
     return bound in wanted or mapped in wanted
-
-
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """/proc/net/tcp has each 32-bit word of an address in this machine's byte order."""
-    return ipaddress.ip_address(
-        b"".join(struct.pack("=I", int(text[at : at + 8], 16)) for at in range(0, len(text), 8))
-    )
-
-
-def _table(path: str) -> list[list[str]]:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return [line.split() for line in file.readlines()[1:]]
-    except OSError:
-        return []
 
 
 def _loopback(host: str) -> bool:

@@ -24,6 +24,7 @@ from proxy import units
 from proxy.control.operations import Asked, Operation
 from proxy.control.refusal import NotPossible
 from proxy.control.sessions import budget, folders, known, pieces, targets
+from proxy.control.sessions.adopting import NUMBERS, Adoption
 from proxy.control.sessions.evidence import Evidence
 from proxy.control.sessions.folders import FOLDER, NoRoom
 from proxy.control.sessions.run import KIND, SILENT, Run
@@ -35,8 +36,6 @@ from proxy.link.spawn import ChildState, ExitRecord
 if TYPE_CHECKING:
     from proxy.control.gateway import Gateway
 
-NUMBERS: Final = "(sessions)"
-"""No app can be called so."""
 SHORTEST: Final = 2.0
 LONGEST: Final = 600.0
 BUDGET: Final = 8.0
@@ -45,8 +44,6 @@ DUMP_BUDGET: Final = 120.0
 ANALYZING: Final = 60.0
 TIDY: Final = 600.0
 """Seconds between looks for what is too old."""
-SCAN_WITHIN: Final = 3.0
-"""Seconds that a start waits for the list of what was kept."""
 MEMORY_DUMP: Final = "memory_dump"
 REMEMBERED: Final = 50
 """Sessions whose steps are kept in memory."""
@@ -67,7 +64,7 @@ class Sessions:
         self.book = budget.Book()
         self._gateway = gateway
         self._known: dict[int, Session] = {}
-        self._parent = self.shared.data_dir / FOLDER
+        self.parent = self.shared.data_dir / FOLDER
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="sessions")  # its own: a disk may hang
         self._tasks: set[asyncio.Task[None]] = set()
         self._exits: dict[str, ExitRecord] = {}  # of children whose run is not there yet
@@ -98,8 +95,16 @@ class Sessions:
                 break
         return found
 
+    def every(self) -> Listed:
+        """All, the oldest first."""
+        return [self._known[number] for number in sorted(self._known)]
+
+    def remember(self, session: Session) -> bool:
+        """Of its folder; False: it is known, and better."""
+        return self._known.setdefault(session.number, session) is session
+
     def folder(self, session: Session) -> Path:
-        return self._parent / session.id
+        return self.parent / session.id
 
     def covering(self, app: str, instance: str) -> Run | None:
         """The active session that looks into this instance."""
@@ -141,13 +146,12 @@ class Sessions:
             self.book.started(app, trigger, session.began)
         if not evidence:
             self._event(session, "begun", f"{session.id} of {_target(session)} began, {_because(trigger)}")
-        self._task(run.begin())
+        self.task(run.begin())
         return session
 
     def _check(self, state: AppState, instance: str, trigger: Trigger, mode: Mode, evidence: bool) -> None:
         """Raises NotPossible."""
-        if self._gateway.stopping:
-            raise NotPossible("stopping", "Triage stops: nothing new is begun")
+        self._goes_on()
         if evidence:
             return
         now = time.time()
@@ -163,6 +167,11 @@ class Sessions:
             act = ("recycle", instance) if instance else ("restart", "")
             self._gateway.mender.foresee(act[0], state.name, act[1])
 
+    def _goes_on(self) -> None:
+        """Raises NotPossible."""
+        if self._gateway.stopping:
+            raise NotPossible("stopping", "Triage stops: nothing new is begun")
+
     async def _make(self, session: Session) -> None:
         """Room and folder. Raises NotPossible."""
         keep = self._gateway.config.keep
@@ -170,7 +179,7 @@ class Sessions:
         dump = MEMORY_DUMP in session.collectors
         try:
             session.room = await self.in_thread(
-                lambda: folders.make_room(self._parent, keep, running, dump), 2 * SILENT
+                lambda: folders.make_room(self.parent, keep, running, dump), 2 * SILENT
             )
             for _ in range(5):
                 try:
@@ -184,9 +193,9 @@ class Sessions:
             hint = "make room on that disk, or remove sessions: triage sessions; keep.sessions says what they may take"
             raise NotPossible("no-room", str(error), hint) from None
         except TimeoutError:
-            raise NotPossible("disk-silent", f"the disk of {self._parent} does not answer") from None
+            raise NotPossible("disk-silent", f"the disk of {self.parent} does not answer") from None
         except OSError as error:
-            raise NotPossible("no-folder", f"{self._parent} can't be written: {error.strerror or error}") from None
+            raise NotPossible("no-folder", f"{self.parent} can't be written: {error.strerror or error}") from None
 
     def _targets(self, state: AppState, instance: str, names: Sequence[str], alone: bool) -> tuple[Names, str]:
         """`alone`: no others than those that are named."""
@@ -209,7 +218,7 @@ class Sessions:
         numbers = self.shared.numbers
         number = numbers.next.get(NUMBERS, 1)
         numbers.next[NUMBERS] = number + 1
-        self._task(numbers.write())
+        self.task(numbers.write())
         return number
 
     # --- what is done to one ---------------------------------------------------------------------------
@@ -229,6 +238,7 @@ class Sessions:
     def analyze(self, number: int) -> Session:
         """Once more, from what was gathered. Raises KeyError, NotPossible."""
         session = self._known[number]
+        self._goes_on()
         if session.active:
             raise NotPossible("session-active", f"{session.id} is {session.state}", "wait for its end")
         if len([run for run in self.runs.values() if not run.session.trigger.operation]) >= budget.AT_ONCE:
@@ -236,7 +246,7 @@ class Sessions:
         session.state, session.why, session.again, session.outcome = "analyzing", "", True, None
         run = self.runs[number] = Run(self, session)
         self.changed(session)
-        self._task(run.again())
+        self.task(run.again())
         return session
 
     async def delete(self, number: int) -> None:
@@ -331,7 +341,7 @@ class Sessions:
 
     def changed(self, session: Session) -> None:
         self.shared.noted()
-        self._task(self._save(session))
+        self.task(self._save(session))
 
     def ended(self, session: Session) -> None:
         self.runs.pop(session.number, None)
@@ -343,7 +353,7 @@ class Sessions:
         took = "analyzed again" if session.again else f"after {units.duration(session.ended - session.began)}"
         session.again = False
         self._event(session, "ended", f"{session.id} of {_target(session)} {session.state} {took}{found}")
-        self._task(self._put_away(session))
+        self.task(self._put_away(session))
 
     async def _put_away(self, session: Session) -> None:
         """Its record; then what is too much goes."""
@@ -362,8 +372,8 @@ class Sessions:
             running.add(keep)
 
         def work() -> set[str]:
-            folders.prune(self._parent, config, running)
-            return {path.name for path in self._parent.iterdir()}
+            folders.prune(self.parent, config, running)
+            return {path.name for path in self.parent.iterdir()}
 
         try:
             there = await self.in_thread(work, 4 * SILENT)
@@ -402,55 +412,14 @@ class Sessions:
             first, self._tidied = not self._tidied, now
             self.book.forget(list(self._gateway.apps), time.time())
             if not first:
-                self._task(self._tidy())
+                self.task(self._tidy())
 
     async def adopt(self, children: Iterable[ChildState], exits: Iterable[ExitRecord]) -> None:
         """What a former control had begun goes on; what ended meanwhile is ended; what is gone is lost."""
         for record in exits:
             if record["kind"] == KIND:
                 self._exits[record["name"]] = record
-        running = {str((one["note"] or {}).get("session", "")): one for one in children if one["kind"] == KIND}
-        scan = asyncio.ensure_future(self.in_thread(lambda: folders.read_all(self._parent), 60.0))
-        await asyncio.wait([scan], timeout=SCAN_WITHIN)
-        if scan.done():
-            self._scanned(scan, running)
-        else:
-            self.shared.numbers.at_least(NUMBERS, int(time.time()))  # a number is never given twice
-            scan.add_done_callback(lambda done: self._scanned(done, running))
-        for session in list(self._known.values()):
-            if session.active and session.number not in self.runs:
-                self._go_on(session, running)
-        for child in running.values():
-            if not any(run.session.child == child["name"] for run in self.runs.values()):
-                self._task(self._end_child(child["name"]))
-
-    def _scanned(self, scan: asyncio.Future[Listed], running: dict[str, ChildState]) -> None:
-        if scan.cancelled() or scan.exception() is not None:
-            return
-        for session in scan.result():
-            self.shared.numbers.at_least(NUMBERS, session.number + 1)
-            if session.number in self._known:
-                continue
-            self._known[session.number] = session
-            if session.active and session.number not in self.runs:
-                self._go_on(session, running)
-
-    def _go_on(self, session: Session, running: dict[str, ChildState]) -> None:
-        child = running.get(session.id)
-        run = self.runs[session.number] = Run(self, session)
-        if child is not None:
-            session.child = child["name"]
-            self._task(run.follow())
-        elif session.child and (record := self.early_exit(session.child)) is not None:
-            run.exited(record)
-            self._task(run.follow())
-        else:
-            self._task(run.lost())
-
-    async def _end_child(self, name: str) -> None:
-        """Nobody knows what it is."""
-        with contextlib.suppress(Exception):
-            await self.shared.launcher.signal(name, 9, to="group")
+        await Adoption(self, children).run()
 
     def dump(self) -> dict[str, Any]:
         """For a successor."""
@@ -475,7 +444,7 @@ class Sessions:
         await asyncio.gather(*tasks, return_exceptions=True)
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _task(self, work: Coroutine[Any, Any, Any]) -> None:
+    def task(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

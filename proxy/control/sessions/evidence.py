@@ -100,11 +100,17 @@ class Evidence:
             batch.said[name] = f"no evidence: a session looks into {targets.MOST} instances at most"
         async with self._places:
             analyze = operation.id not in self._analyzed
-            self._analyzed.append(operation.id)
-            session = batch.session = await self._sessions.begin(
-                app.name, looked[0] if len(looked) == 1 else "", mode="recycle" if analyze else "collect", seconds=0.0,
-                trigger=of_operation(operation), budget=BUDGET, names=looked, evidence=True,
-            )  # fmt: skip
+            if analyze:  # at once: another batch of this act may begin meanwhile
+                self._analyzed.append(operation.id)
+            try:
+                session = batch.session = await self._sessions.begin(
+                    app.name, looked[0] if len(looked) == 1 else "", mode="recycle" if analyze else "collect",
+                    seconds=0.0, trigger=of_operation(operation), budget=BUDGET, names=looked, evidence=True,
+                )  # fmt: skip
+            except BaseException:
+                if analyze and operation.id in self._analyzed:  # it did not begin: the next one is the first
+                    self._analyzed.remove(operation.id)
+                raise
             run = self._sessions.runs[session.number]
             await run.gathered.wait()
         for name in looked:

@@ -198,7 +198,8 @@ class Run:
             self.exited(None)
             await self.follow()
         else:
-            self._end("lost", f"Triage ended while it was {session.state}, and its process with it")
+            doing = f"while it was {session.state}, and its process with it"
+            self._end("lost", f"Triage ended {doing if session.child else 'before it had a process'}")
 
     async def _exit_within(self, seconds: float) -> bool:
         await asyncio.wait([self._exit], timeout=seconds)

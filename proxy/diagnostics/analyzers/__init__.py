@@ -16,12 +16,12 @@ one_instance     one instance fails or waits, others do not
 host             the machine's CPU, memory, disks
 gateway_load     the gateway's own
 slow             what is left: slow answers, clients that gave up, warm-up
-last_words, endings, symptoms   likewise: what was printed last, how a process ended, what texts say
+last_words, endings, symptoms, server_words   likewise: what was printed last, how a process ended, what texts say
 exits            instances that end by themselves: exceptions, crashes, memory, signals
 crash_loop       they end again and again
 children         workers of the app's own server that end
 suspects         a kind of request that was there each time
-starting         instances that do not become ready
+starting, not_ready   instances that do not become ready: they end, or run on
 health           a health check that says the wrong thing
 connecting       refused, full accept queues, no way
 names            names that do not resolve

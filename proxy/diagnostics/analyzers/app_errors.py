@@ -35,6 +35,8 @@ from proxy.diagnostics.artifacts import ExceptionGroup, Known, Peer, Record, Soc
 
 WINDOW: Final = 900.0
 LEAST: Final = 5
+BUSY: Final = 2.0
+"""Seconds by which a busy machine may be late with what an app printed."""
 FEW: Final = 0.01
 """Share of the requests below which errors are said, but are nobody's business at night."""
 _TITLES: Final = {
@@ -130,13 +132,14 @@ def _own_error(one: Record) -> bool:
     return one.fault == "app-error" or (not one.fault and one.status >= 500)
 
 
-def _printed_then(known: Known, records: list[Record]) -> dict[str, float]:
-    """By type of exception: the share of these requests that had it printed on their instance while under way."""
+def _printed_then(known: Known, records: list[Record], after: float = 0.15) -> dict[str, float]:
+    """By type of exception: the share of these requests that had it printed on their instance while under way, or
+    `after` seconds after that."""
     found: Counter[str] = Counter()
     types = {group.type for group in known.exceptions}
     there = [one for one in records if say.covered(known, one.instance, one.time)][:300]
     for one in there:
-        near = say.printed(known, one.instance, one.time - 0.05, say.ends(one) + 0.15)
+        near = say.printed(known, one.instance, one.time - 0.05, say.ends(one) + after)
         for name in types:
             short = name.rpartition(".")[2]
             if any(line.text.strip().startswith((name, short)) or f" {short}: " in line.text for line in near):
@@ -178,7 +181,8 @@ def _by_exception(
     if 0.5 * number <= times <= 3.0 * number + 5:
         kinds += 1
     first, last = min((one.time for one in bad), default=0.0), max((say.ends(one) for one in bad), default=0.0)
-    same = number >= 10 and abs(times - number) <= 0.2 * number
+    older = group.first_at < first - 60.0 and first > known.at - WINDOW + 60.0  # it came before there were errors
+    same = number >= 10 and abs(times - number) <= 0.2 * number and not older
     if same and abs(group.last_at - last) <= 5.0 and (abs(group.first_at - first) <= 5.0 or group.first_at < first):
         kinds += 1
         evidence.append(say.proof("It came as often as the errors, and last when the last of them did.", "exceptions"))
@@ -200,8 +204,13 @@ def _by_exception(
         evidence.append(say.proof(text, say.RECORDS))
     rest = [line for line in group.sample[-6:] if not line.lstrip().startswith(("File ", "at "))]
     kind = kind_of(f"{group.type}: {group.message}") or kind_of(" ".join(group.sample[-4:]))
-    sure: Certainty = VERY_LIKELY if kinds >= 2 else LIKELY
     against = []
+    looked = any(say.covered(known, one.instance, one.time) for one in bad)
+    if share < 0.2 and looked and _printed_then(known, bad, BUSY).get(group.type, 0.0) < 0.2:
+        kinds = 0
+        text = f"It was printed while {units.percent(share)} of the failed requests at hand were under way."
+        against.append(say.proof(text, say.OUTPUT))
+    sure: Certainty = VERY_LIKELY if kinds >= 2 else LIKELY
     if times < 0.5 * number:
         against.append(
             say.proof(f"It came {units.several(times, 'time')} only, for {units.count(number)} errors.", "exceptions")

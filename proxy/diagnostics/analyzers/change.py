@@ -20,12 +20,15 @@ from proxy.diagnostics.analyzers.contract import (
     Seen,
 )
 from proxy.diagnostics.analyzers.situation import Situation, late
+from proxy.diagnostics.analyzers.symptoms import PEERS, kind_of
 from proxy.diagnostics.artifacts import Activity, Changes, Deploy
 
 BESIDE: Final = 300.0
 """Seconds after a change within which trouble is said to be beside it."""
 BEFORE: Final = 15.0
 """Seconds by which it may seem to have begun before: counts are of whole seconds, and a deploy takes some."""
+AT_ONCE: Final = 30.0
+"""Seconds after a change within which even a peer that refuses may be of it: by another address, say."""
 ALPHA: Final = 0.001
 FEW: Final = 10
 
@@ -194,7 +197,11 @@ def _deploy(
     news = _new_errors(now, turn.at if turn is not None else (change.at if change is not None else 0.0))
     if news:
         evidence.append(say.proof(f"An error that was not seen before: {news}.", say.OUTPUT))
-    kinds = (turn is not None and bool(beside)) + (only is not None) + bool(news)
+    soon = turn is not None and change is not None and turn.at - change.at <= AT_ONCE
+    elsewhere = kind_of(news) in PEERS and not soon  # what the app asks may fail whatever the app's version is
+    if elsewhere:
+        evidence[-1] = say.proof(f"A new error, of something that the app asks: {news}.", say.OUTPUT)
+    kinds = (turn is not None and bool(beside)) + (only is not None) + (bool(news) and not elsewhere)
     sure: Certainty = VERY_LIKELY if kinds >= 2 else LIKELY
     what = change.text if change is not None else f"version {only.version}" if only is not None else "a change"
     after = (
@@ -213,7 +220,9 @@ def _deploy(
         evidence=[*evidence, *now.harm.proofs],
         rivals=[
             Rival(
-                cause="something else that changed at the same time, such as a dependency or traffic",
+                cause=f"what it asks: {news}"
+                if elsewhere
+                else "something else that changed at the same time, such as a dependency or traffic",
                 against=["only the new version fails, side by side with the old one"] if only is not None else [],
                 speaks_for=[] if only is not None else ["that it was close in time is no proof"],
             )

@@ -5,11 +5,9 @@ Triage starts only the first process, so it hears of these by what that one prin
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 from proxy import units
 from proxy.diagnostics.analyzers import say
@@ -26,57 +24,18 @@ from proxy.diagnostics.analyzers.contract import (
     Seen,
     Severity,
 )
-from proxy.diagnostics.artifacts import Activity, ExceptionGroup, HostEvents, Known, ProcReport
+from proxy.diagnostics.analyzers.server_words import End, told
+from proxy.diagnostics.artifacts import Activity, ExceptionGroup, HostEvent, HostEvents, Known, ProcReport
 
 WINDOW: Final = 900.0
-STOPPING: Final = 40.0
-"""Seconds that a server may need to stop its workers."""
-_SAID: Final[tuple[tuple[str, re.Pattern[str]], ...]] = (
-    (
-        "timeout",
-        re.compile(
-            r"WORKER TIMEOUT \(pid:\s?(?P<pid>\d+)\)|HARAKIRI .*?(?:pid: )?(?P<pid2>\d+)"
-            r"|[Tt]erminating timed out worker"
-            r"|execution timed out .*terminating|child (?P<pid3>\d+).* execution timed out"
-        ),
-    ),
-    (
-        "signal",
-        re.compile(
-            r"Worker \(pid:\s?(?P<pid>\d+)\) was (?:sent|terminated due to signal) (?P<signal>\w+)"
-            r"|worker \d+ \(pid: (?P<pid2>\d+)\) died, killed by signal (?P<signal2>\d+)"
-            r"|child (?P<pid3>\d+) exited on signal (?P<signal3>\d+)"
-            r"|[Ww]orker .*(?:died|exited|killed).*signal:? (?P<signal4>\w+)"
-        ),
-    ),
-    (
-        "ended",
-        re.compile(
-            r"Worker \(pid:\s?(?P<pid>\d+)\) exited with code (?P<code>[1-9]\d*)|Child process \[(?P<pid2>\d+)\] died"
-            r"|[Ww]orker (?:process )?\[?(?P<pid3>\d+)\]? (?:has )?(?:died|crashed)"
-            r"|child (?P<pid4>\d+) exited with code [1-9]"
-        ),
-    ),
-)
-_NUMBERS: Final = {"9": "SIGKILL", "11": "SIGSEGV", "6": "SIGABRT", "15": "SIGTERM", "7": "SIGBUS", "4": "SIGILL"}
+NEAR: Final = 5.0
+"""Seconds between a line of the kernel and what a server says of the same end."""
 _CRASH: Final = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE", "SIGABRT")
-
-
-@dataclass(slots=True)
-class End:
-    """A worker that ended, as its server says."""
-
-    kind: str  # timeout signal ended
-    at: float
-    instance: str
-    pid: int
-    signal: str
-    text: str
 
 
 def analyze(seen: Seen) -> Iterator[Finding]:
     known = seen.known
-    ends = list(_told(known))
+    ends = list(told(known, known.at - WINDOW))
     timeouts = [one for one in ends if one.kind == "timeout"]
     if timeouts:
         killed = {one.pid for one in timeouts if one.pid}
@@ -89,31 +48,6 @@ def analyze(seen: Seen) -> Iterator[Finding]:
         yield _ended(seen, group)
     if not ends:
         yield from _by_the_kernel(seen)
-
-
-def _told(known: Known) -> Iterator[End]:
-    for name, line in say.all_lines(known):
-        if known.at - line.at > WINDOW:
-            continue
-        for kind, pattern in _SAID:
-            if match := pattern.search(line.text):
-                found = {key.rstrip("0123456789"): value for key, value in match.groupdict().items() if value}
-                signal = found.get("signal", "")
-                pid = int(found.get("pid", "0"))
-                end = End(kind, line.at, name, pid, _NUMBERS.get(signal, signal), line.text)
-                if not _planned(known, end):
-                    yield end
-                break
-
-
-def _planned(known: Known, end: End) -> bool:
-    """Whether its server stopped it because Triage was stopping the server."""
-    if end.signal not in ("", "SIGTERM", "SIGINT", "SIGQUIT", "SIGHUP", "SIGKILL"):
-        return False
-    there = next((one for one in known.instances if one.name == end.instance), None)
-    if there is not None and not there.gone and there.lifecycle in ("draining", "stopping"):
-        return True
-    return any(one.ours and one.instance == end.instance and -2.0 <= one.at - end.at <= STOPPING for one in known.exits)
 
 
 def _lost(known: Known, ends: list[End]) -> list[say.Tried]:
@@ -163,19 +97,17 @@ def _timeout(known: Known, ends: list[End]) -> Finding:
         evidence.append(say.proof(f"The worker stood at {say.clean(where.where)}.", "exceptions"))
         cause += f", at {say.clean(where.where)}"
     sure: Certainty = VERY_LIKELY if kinds >= 2 else LIKELY
-    return Finding(
+    return _finding(
+        known,
+        ends,
+        lost,
         id="worker-timeout",
         title=f"The server of {known.app.name} kills its own workers: WORKER TIMEOUT."
         if "WORKER TIMEOUT" in last.text
         else f"The server of {known.app.name} kills its own workers for taking too long.",
         cause=f"{cause}: {say.clean(last.text, 100)}.",
-        severity=_severity(known, len(ends), len(lost)),
         certainty=sure,
         care="All that is on that worker is lost, and a fresh one has to start.",
-        app=known.app.name,
-        instances=list(dict.fromkeys(one.instance for one in ends)),
-        since=ends[0].at,
-        until=last.at if known.at - last.at > say.LATELY else 0.0,
         evidence=evidence,
         unknown="" if where is not None else "Where the worker stood: its stack was not printed.",
         remedies=[
@@ -204,7 +136,20 @@ def _timeout(known: Known, ends: list[End]) -> Finding:
             "timeouts",
             "slow-handler",
         ],
+    )
+
+
+def _finding(known: Known, ends: list[End], lost: list[say.Tried], **said: Any) -> Finding:
+    """Of these ends, with what they cost."""
+    last = ends[-1].at
+    return Finding(
+        severity=_severity(known, len(ends), len(lost)),
+        app=known.app.name,
+        instances=list(dict.fromkeys(one.instance for one in ends)),
+        since=ends[0].at,
+        until=last if known.at - last > say.LATELY else 0.0,
         weight=float(max(len(ends), len(lost))),
+        **said,
     )
 
 
@@ -247,26 +192,23 @@ def _ended(seen: Seen, ends: list[End]) -> Finding:
     if lost:
         text = f"{units.several(len(lost), 'request')} lost their connection at these moments."
         evidence.append(say.proof(text, say.RECORDS))
-    return Finding(
+    return _finding(
+        known,
+        ends,
+        lost,
         id=ident,
         title=f"A worker of {known.app.name}'s own server {what}"
         + (f", {len(ends)} times in 15 min." if len(ends) > 1 else "."),
         cause=f"A worker of the server in {last.instance} {what}, while its first process went on: "
         f"{say.clean(last.text)}.",
-        severity=_severity(known, len(ends), len(lost)),
         certainty=sure,
         care="All requests that are on that worker are lost.",
-        app=known.app.name,
-        instances=list(dict.fromkeys(one.instance for one in ends)),
-        since=ends[0].at,
-        until=last.at if known.at - last.at > say.LATELY else 0.0,
         evidence=evidence,
         rivals=rivals,
         unknown=unknown,
         remedies=_remedies(known, ident),
         faults=["closed-before-head", "reset-before-head", "body-truncated"],
         explains=["connection-closed", "connection-reset", "response-truncated", "stale-connections"],
-        weight=float(max(len(ends), len(lost))),
     )
 
 
@@ -293,18 +235,29 @@ def _severity(known: Known, ends: int, lost: int) -> Severity:
 
 
 def _memory(seen: Seen, ends: list[End]) -> list[Proof]:
-    pids = {one.pid for one in ends if one.pid}
-    events = seen.one(HostEvents)
+    of = [report.cgroup for report in seen.each(ProcReport).values()]
+    groups = {one.path for one in of if one is not None and one.own}
     said = [
         say.proof(f"The kernel wrote at {say.stamp(one.at)}: {say.clean(one.text, 200)}.", "host_events")
-        for one in (events.events if events is not None else ())
-        if one.kind == "oom-kill"
-        and (one.pid in pids if pids and one.pid else any(abs(one.at - end.at) <= 3 for end in ends))
+        for one in _of_the_kernel(seen, "oom-kill")
+        if any(_about(one, end) for end in ends)
+        or (one.where in groups and any(abs(one.at - end.at) <= NEAR for end in ends))
     ]
-    return said[-2:] or _counted(seen)
+    return said[-2:] or _counted(seen, ends)
 
 
-def _counted(seen: Seen) -> list[Proof]:
+def _of_the_kernel(seen: Seen, kind: str) -> list[HostEvent]:
+    events = seen.one(HostEvents)
+    return [one for one in events.events if one.kind == kind] if events is not None else []
+
+
+def _about(event: HostEvent, end: End) -> bool:
+    """The process that its server named, at that time: numbers come again, and others end as well."""
+    return event.pid is not None and event.pid == end.pid and abs(event.at - end.at) <= NEAR
+
+
+def _counted(seen: Seen, ends: Sequence[End] = ()) -> list[Proof]:
+    """Counts of the session, so of ends within it alone, where ends are given."""
     return [
         say.proof(
             f"The counter {key} of the cgroup of {name} rose by {grew:.0f} during the session.",
@@ -317,15 +270,21 @@ def _counted(seen: Seen) -> list[Proof]:
         and ": " not in key
         and activity.cgroup is not None
         and activity.cgroup.own
+        and (not ends or any(name == end.instance and _within(activity, end.at) for end in ends))
     ][:1]
 
 
+def _within(activity: Activity, at: float) -> bool:
+    """Whether it was sampled then; the first sample is of the second before it."""
+    samples = activity.samples
+    return bool(samples) and samples[0].at - 2.0 <= at <= samples[-1].at + 1.0
+
+
 def _crash(seen: Seen, ends: list[End]) -> list[Proof]:
-    events = seen.one(HostEvents)
     return [
         say.proof(f"The kernel wrote: {say.clean(one.text, 200)}.", "host_events")
-        for one in (events.events if events is not None else ())
-        if one.kind == "segfault" and any(abs(one.at - end.at) <= 3 for end in ends)
+        for one in _of_the_kernel(seen, "segfault")
+        if any(_about(one, end) for end in ends)
     ][-1:]
 
 

@@ -318,7 +318,7 @@ def _truncated(known: Known) -> Iterator[Finding]:
     ]
     lines = _printed(known, tries)
     amounts = set(declared)
-    same = len(declared) >= LEAST and len(amounts) == 1
+    same = len(declared) >= max(LEAST, 0.8 * len(tries)) and len(amounts) == 1
     cause = f"{known.app.name} closes the connection in the middle of its response"
     unknown = "Why it stops there: nothing that it printed then says so."
     sure: Certainty = CERTAIN

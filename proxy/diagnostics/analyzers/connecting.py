@@ -5,7 +5,7 @@ What an end of the process explains is left to `exits`: a refusal right after it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from proxy import units
@@ -21,11 +21,13 @@ from proxy.diagnostics.analyzers.contract import (
     Seen,
     Severity,
 )
-from proxy.diagnostics.analyzers.starting import listeners, reaches
+from proxy.diagnostics.analyzers.not_ready import listeners, reaches
 from proxy.diagnostics.artifacts import Activity, HostReport, Known, Listener, Sockets
 
 WINDOW: Final = 900.0
 LEAST: Final = 3
+NOW: Final = 30.0
+"""Seconds before the look that count as now."""
 
 
 def analyze(seen: Seen) -> Iterator[Finding]:
@@ -68,7 +70,7 @@ def _refused(seen: Seen) -> Iterator[Finding]:
     ]
     first = there.get(names[0])
     sure: Certainty = CERTAIN
-    unknown = ""
+    unknown, deaf = "", False
     if first is not None and first.kind == "process" and first.pid:
         where = listeners(seen, first)
         cause = (
@@ -82,7 +84,10 @@ def _refused(seen: Seen) -> Iterator[Finding]:
                     say.of(first.name, "sockets"),
                 )
             )
-            unknown = "Why it stopped listening."
+            unknown, deaf = "Why it stopped listening.", True
+        elif where is None and found.last < known.at - NOW:
+            cause = f"Connections to {first.name} at {first.address} were refused while its process ran."
+            unknown, sure = "Whether it listens now, and where: that could not be looked at.", LIKELY
         elif where:
             cause = (
                 f"Connections to {first.name} at {first.address} were refused while its process ran; it listens now."
@@ -99,9 +104,17 @@ def _refused(seen: Seen) -> Iterator[Finding]:
             if first is None or first.kind == "address"
             else ""
         )
+        if not _here(who):  # what stands between may refuse for it
+            cause = f"{who} refuses connections: nothing listens there, or a firewall says so for it."
+    over = not deaf and answers_again(known, names, found.last)
+    if over:
+        evidence.append(say.proof(f"Requests to {say.listed(names)} were answered after that.", say.STATE))
+        cause = f"{say.listed(names)} refused connections until {say.stamp(found.last)}, and answers again since."
+        unknown = "Why nothing listened there meanwhile: a restart of it looks so."
     yield Finding(
         id="not-listening",
-        title=f"Nothing accepts connections at {say.listed(names) or known.app.name}.",
+        title=f"Nothing {'accepted' if over else 'accepts'} connections at {say.listed(names) or known.app.name}"
+        f"{', for a while' if over else ''}.",
         cause=cause,
         severity=severity(known, found.count),
         certainty=sure,
@@ -109,7 +122,7 @@ def _refused(seen: Seen) -> Iterator[Finding]:
         app=known.app.name,
         instances=names,
         since=found.first,
-        until=found.last if known.at - found.last > say.LATELY else 0.0,
+        until=found.last if over or known.at - found.last > say.LATELY else 0.0,
         evidence=evidence,
         rivals=[
             Rival(cause="a firewall that answers with a reset", against=["it would drop packets more often than reset"])
@@ -125,6 +138,17 @@ def _refused(seen: Seen) -> Iterator[Finding]:
         explains=["all-ejected", "probe-failing"],
         weight=float(found.count),
     )
+
+
+def _here(address: str) -> bool:
+    """On this machine, by its address."""
+    return address.startswith(("unix:", "/", "127.", "localhost:", "[::1]"))
+
+
+def answers_again(known: Known, names: Sequence[str], last: float) -> bool:
+    """Each of them answered a request after the last failure, though that was not long ago."""
+    there = {one.name: one for one in known.instances if not one.gone}
+    return bool(names) and all(name in there and there[name].answered_at > last + 1.0 for name in names)
 
 
 def full(seen: Seen) -> dict[str, tuple[Listener, int, int]]:
@@ -247,7 +271,7 @@ def _timed_out(seen: Seen, found: say.Span, tries: list[say.Tried]) -> Finding:
         Rival(cause="a hang that filled its accept queue"),
         Rival(cause="packets that are dropped on the way"),
     ]
-    still = known.at - found.last <= 30.0
+    still = known.at - found.last <= NOW
     address = bool(names) and (names[0] not in there or there[names[0]].kind == "address")
     unknown = "A hung program with a full accept queue and packets that are dropped on the way look alike from here."
     if looked and still and not grew:
@@ -317,10 +341,12 @@ def _unreachable(seen: Seen) -> Iterator[Finding]:
     names = list(dict.fromkeys(one.attempt.instance for one in tries))
     detail = say.most(one.attempt.detail for one in tries if one.attempt.detail)[0]
     unix = [one for one in known.instances if one.name in names and (one.address.startswith(("unix:", "/")))]
+    over = answers_again(known, names, found.last)
+    has, until = ("had", f" until {say.stamp(found.last)}") if over else ("has", "")
     yield Finding(
         id="unreachable",
-        title=f"There is no way from this machine to {say.listed(names)}.",
-        cause=f"The kernel has no way to {say.listed(names)}: "
+        title=f"There {'was' if over else 'is'} no way from this machine to {say.listed(names)}{until}.",
+        cause=f"The kernel {has} no way to {say.listed(names)}: "
         f"{say.clean(detail) or 'no route, or the host is not there'}.",
         severity=severity(known, found.count),
         certainty=CERTAIN,
@@ -328,6 +354,7 @@ def _unreachable(seen: Seen) -> Iterator[Finding]:
         app=known.app.name,
         instances=names,
         since=found.first,
+        until=found.last if over or known.at - found.last > say.LATELY else 0.0,
         evidence=[say.proof(f"{units.several(found.count, 'connect(2)')} failed: {say.clean(detail)}.", say.RECORDS)],
         unknown="" if unix else "Whether a route, a firewall or the machine itself is missing.",
         remedies=[

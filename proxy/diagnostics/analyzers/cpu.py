@@ -81,15 +81,22 @@ def _throttled(now: Situation, activity: Activity | None, instance: str) -> Iter
     lost = say.middle(one.throttled_seconds or 0.0 for one in activity.samples) if activity is not None else 0.0
     of = next((one for one in now.known.instances if one.name == instance), None)
     quota = (of.cpu_limit if of is not None else None) or (activity.quota if activity is not None else None)
+    shared = activity is not None and _shared(activity)
+    if shared and activity is not None:
+        quota = activity.quota
     allowed = f" ({quota:g} cores)" if quota else ""
     more = max(1.0, 2 * quota) if quota else 2.0
+    title, whose = f"The CPU limit of {instance}{allowed} holds it back", f"its CPU limit{allowed}"
+    if shared:
+        title = f"A CPU limit{allowed} that {instance} shares with other processes holds it back"
+        whose = f"a CPU limit{allowed} that binds other processes as well"
     yield Finding(
         id="cpu-throttled",
-        title=f"The CPU limit of {instance}{allowed} holds it back",
-        cause=f"The kernel held {instance} back in {units.percent(middle)} of the periods of its CPU limit{allowed}, "
+        title=title,
+        cause=f"The kernel held {instance} back in {units.percent(middle)} of the periods of {whose}, "
         f"{units.duration(lost or 0.0)} of each second: its cgroup counts that.",
         severity=now.harm.severity if middle >= 0.25 else "warning",
-        certainty=CERTAIN if middle >= 0.5 else VERY_LIKELY,
+        certainty=CERTAIN if middle >= 0.5 and not shared else VERY_LIKELY,
         care="While it is held back, no request in it moves.",
         instances=[instance] if len(now.instances) > 1 else [],
         since=now.harm.since,
@@ -101,11 +108,16 @@ def _throttled(now: Situation, activity: Activity | None, instance: str) -> Iter
         rivals=[
             Rival(cause="an app that computes more than it used to",
                   speaks_for=["a limit only shows when it is reached"]),
+            *([Rival(cause="another process under the same limit", speaks_for=["the count is of all of them"])]
+              if shared else []),
         ],
         unknown="Whether the limit is too low, or the app computes too much: its profile says where the time goes.",
         remedies=[
-            say.act(f"Give it more CPU: {more:g} cores.", now.name, "scale",
-                    "Waits fall to what computing takes, one instance at a time, no request lost.", cpus=more),
+            say.look("Raise that limit: of the container or unit that Triage runs in.",
+                     expect="Waits fall to what computing takes.")
+            if shared
+            else say.act(f"Give it more CPU: {more:g} cores.", now.name, "scale",
+                         "Waits fall to what computing takes, one instance at a time, no request lost.", cpus=more),
             say.look("See in the profile of this session where its CPU time goes."),
         ],
         faults=late(),
@@ -114,6 +126,13 @@ def _throttled(now: Situation, activity: Activity | None, instance: str) -> Iter
         charts=["cpu", "wait_p50"],
         weight=now.harm.weight,
     )  # fmt: skip
+
+
+def _shared(activity: Activity) -> bool:
+    """The limit that was reached is of a group above its own, or others are in its own too."""
+    grew = [name for name, count in activity.changed.items() if name.endswith("cpu.stat nr_throttled") and count > 0]
+    above = bool(grew) and all(": " in name for name in grew)
+    return above or (activity.cgroup is not None and not activity.cgroup.own)
 
 
 def _bound(
@@ -245,13 +264,12 @@ def _hottest(profile: Profile) -> tuple[str, float, int]:
     counts: Counter[str] = Counter()
     lines: dict[str, Counter[str]] = {}
     for stack in profile.stacks:
-        for text in reversed(stack.frames):
-            frame = _frame(text)
-            if threads.own(frame):
-                name = f"{frame.function} ({threads.short(frame).rpartition(' (')[2].rpartition(':')[0]})"
-                counts[name] += stack.samples
-                lines.setdefault(name, Counter())[threads.short(frame)] += stack.samples
-                break
+        frames = [_frame(text) for text in reversed(stack.frames)]
+        at = threads.innermost(frames)
+        if at is not None:
+            name = f"{frames[at].function} ({threads.short(frames[at]).rpartition(' (')[2].rpartition(':')[0]})"
+            counts[name] += stack.samples
+            lines.setdefault(name, Counter())[threads.short(frames[at])] += stack.samples
     if not counts or not total:
         return "", 0.0, total
     name, most = counts.most_common(1)[0]

@@ -7,7 +7,7 @@ from typing import Final
 
 from proxy import units
 from proxy.diagnostics.analyzers import say
-from proxy.diagnostics.analyzers.contract import Analyzer, Finding, Remedy, Seen
+from proxy.diagnostics.analyzers.contract import SURE, Analyzer, Finding, Remedy, Seen
 from proxy.diagnostics.analyzers.endings import Reader
 from proxy.diagnostics.analyzers.exits import grouped
 from proxy.diagnostics.artifacts import Exit, HostEvents, HostReport, Known
@@ -43,7 +43,7 @@ def analyze(seen: Seen) -> Iterator[Finding]:
         f"{units.duration(max(1.0, known.at - exits[0].at))}.",
         cause=f"Instances end again and again, {every}, each time by {last.words}. {_how_long(exits)}",
         severity="critical",
-        certainty=last.sure,
+        certainty=min((one.sure for one in main), key=SURE.__getitem__),
         care="Each fresh instance meets the same end, so replacing it mends nothing, and requests are lost each time.",
         app=known.app.name,
         instances=list(dict.fromkeys(one.instance for one in exits))[-8:],

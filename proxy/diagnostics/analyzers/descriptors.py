@@ -16,6 +16,8 @@ WINDOW: Final = 900.0
 AT_LIMIT: Final = 0.97
 """Share of the limit: some are held for a moment only, so the last ones are rarely seen taken."""
 FEW_LEFT: Final = 3
+MOMENT: Final = 32
+"""So many may be taken and given back between two looks; more that are free are no lack, whatever share it is."""
 SOON: Final = 1800.0
 
 
@@ -118,10 +120,13 @@ def _used_up(
     )
     one = at_limit.get(name) or found.get(name)
     evidence: list[Proof] = []
+    none = True
     sure: Certainty = LIKELY
     cause = "The app says that it has no file descriptor left."
     if name in at_limit and one is not None:
-        sure = CERTAIN
+        left = (one.limit or 0) - one.used
+        none = left <= MOMENT or (said is not None and bool(said.number))
+        sure = CERTAIN if none else VERY_LIKELY
         evidence.append(
             say.proof(
                 f"Process {one.pid} of {name} has {units.count(one.used)} of {units.count(one.limit or 0)} "
@@ -129,7 +134,8 @@ def _used_up(
                 say.of(name, "activity"),
             )
         )
-        cause = f"{name} has used up its file descriptors: {units.count(one.used)} of {units.count(one.limit or 0)}."
+        how = "has used up" if none else "has nearly used up"
+        cause = f"{name} {how} its file descriptors: {units.count(one.used)} of {units.count(one.limit or 0)}."
     if said is not None and said.said:
         last = said.said[-1]
         evidence.append(
@@ -149,7 +155,7 @@ def _used_up(
     grown = kinds[-1].text if kinds else ""
     return Finding(
         id="descriptors-used-up",
-        title=f"{known.app.name} has no file descriptor left.",
+        title=f"{known.app.name} has {'no' if none else 'hardly a'} file descriptor left.",
         cause=cause + (f" {grown}" if grown else ""),
         severity="critical" if at_limit or (said is not None and said.number >= 3) else "warning",
         certainty=sure,

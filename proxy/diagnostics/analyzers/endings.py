@@ -47,6 +47,8 @@ _ASKED: Final = re.compile(
     re.IGNORECASE,
 )
 
+_CRASHED: Final = re.compile(r"SIG(?:SEGV|ABRT|BUS|FPE|ILL)|signal (?:4|6|7|8|11)\b", re.IGNORECASE)
+
 
 @dataclass(slots=True)
 class Ending:
@@ -98,7 +100,8 @@ class Reader:
     # --- memory ------------------------------------------------------------------------------------
 
     def _memory(self, ended: Exit) -> Ending | None:
-        line = heap_limit(self.lines(ended)) if ended.signal in (6, None) else ""
+        gave_up = ended.signal == 6 or (ended.signal is None and ended.code != 0)
+        line = heap_limit(self.lines(ended)) if gave_up else ""
         if line and ended.oom == "no":
             return Ending(
                 ended,
@@ -124,7 +127,7 @@ class Reader:
             degree = CERTAIN
             evidence.append(say.proof("The counter oom_kill of its own cgroup rose at its end.", "cgroup"))
         elif ended.oom == "likely":
-            evidence.append(say.proof("The machine's counter of out-of-memory kills rose at its end.", "/proc/vmstat"))
+            evidence.append(say.proof("A count of out-of-memory kills that others share rose at its end.", say.EXITS))
         if event is not None:
             degree = CERTAIN if sure else degree if degree == CERTAIN else VERY_LIKELY
             evidence.append(
@@ -161,19 +164,29 @@ class Reader:
             unknown,
         )
 
-    def _kernel(self, ended: Exit) -> tuple[HostEvent | None, bool]:
-        """The kernel's line about its end, and whether it surely is about this one."""
-        pids = {one.pid for one in self.known.instances if one.name == ended.instance and one.pid}
-        pids |= {
+    def _pids(self, instance: str) -> set[int]:
+        """All that it had, of all its lives."""
+        pids = {one.pid for one in self.known.instances if one.name == instance and one.pid}
+        return pids | {
             int(event.details["pid"])
             for event in self.known.events
-            if event.instance == ended.instance and str(event.details.get("pid", "")).isdigit()
+            if event.instance == instance and str(event.details.get("pid", "")).isdigit()
         }
+
+    def _of_this_life(self, event: HostEvent, ended: Exit) -> bool:
+        """Not of a life of that instance before or after, which may have ended within the same seconds."""
+        ends = [one.at for one in self.known.exits if one.instance == ended.instance]
+        nearest = min((abs(event.at - at) for at in ends), default=float("inf"))
+        return event.at >= ended.at - ended.lasted - 1.0 and abs(event.at - ended.at) <= nearest
+
+    def _kernel(self, ended: Exit) -> tuple[HostEvent | None, bool]:
+        """The kernel's line about its end, and whether it surely is about this one."""
         if ended.signal != 9 and ended.code != 137:
             return None, False
+        pids = self._pids(ended.instance)
         found: HostEvent | None = None
         for event in self.events.events if self.events is not None else ():
-            if event.kind != "oom-kill" or abs(event.at - ended.at) > 5.0:
+            if event.kind != "oom-kill" or abs(event.at - ended.at) > 5.0 or not self._of_this_life(event, ended):
                 continue
             if event.pid is not None and event.pid in pids:
                 return event, True
@@ -264,6 +277,10 @@ class Reader:
             said.append(say.proof(text, say.RINGS))
         return said
 
+    def _programs(self) -> set[str]:
+        """What the kernel may call its processes: it has room for 15 letters."""
+        return {part.rpartition("/")[2][:15] for part in self.known.app.command}
+
     def _crash(self, ended: Exit, lines: list[str], status: Proof) -> Ending:
         name, meaning = CRASHES[ended.signal or 0]
         found, evidence, kinds = crash(lines), [status], 1
@@ -275,10 +292,15 @@ class Reader:
             kinds += 1
             evidence.append(say.proof(f"It printed as it ended: {say.clean(found.words)}{where}.", say.OUTPUT))
         for event in self.events.events if self.events is not None else ():
-            if event.kind == "segfault" and abs(event.at - ended.at) <= 3.0 and ended.signal != 6:
+            if event.kind != "segfault" or abs(event.at - ended.at) > 3.0 or ended.signal == 6:
+                continue
+            text = f"The kernel wrote: {say.clean(event.text, 200)}."
+            if event.pid is None or event.pid in self._pids(ended.instance):
                 kinds += 1
-                evidence.append(say.proof(f"The kernel wrote: {say.clean(event.text, 200)}.", "host_events"))
+                evidence.append(say.proof(text, "host_events"))
                 break
+            if event.process and event.process in self._programs():  # a thread's own number, or another program's
+                evidence.append(say.proof(f"{text} That may be a thread of it.", "host_events"))
         aborted = f": {say.clean(found.message, 100)}" if found and ended.signal == 6 else ""
         return Ending(
             ended,
@@ -324,10 +346,12 @@ class Reader:
         error = uncaught(lines)
         if error is not None:
             usual = _CODES.get(error.runtime, ())
-            sure: Certainty = VERY_LIKELY if code in usual else LIKELY
+            sure: Certainty = VERY_LIKELY if code in usual and not _asked(lines) else LIKELY
             return self._thrown(ended, error.words, error.where, status, sure)
         if 128 < code < 160:
             return self._inner_signal(ended, code - 128, status)
+        if asked := _asked(lines):
+            return self._obeyed(ended, asked, status)
         said = last_words(lines)
         if said:
             return Ending(
@@ -354,12 +378,18 @@ class Reader:
             [status, *printed],
             [],
             [
-                Rival(
-                    cause="an error that nothing caught, and whose text was lost", speaks_for=["it gives the same code"]
-                )
-            ]
-            if runtimes
-            else [],
+                *(
+                    [
+                        Rival(
+                            cause="an error that nothing caught, and whose text was lost",
+                            speaks_for=["it gives the same code"],
+                        )
+                    ]
+                    if runtimes
+                    else []
+                ),
+                Rival(cause="a signal from elsewhere that it handles by ending so", speaks_for=["looks the same"]),
+            ],
             "Why it did: it printed no error as it ended.",
         )
 
@@ -402,20 +432,22 @@ class Reader:
             "Who sent that signal: the kernel for memory, a person and a program look alike.",
         )
 
+    def _obeyed(self, ended: Exit, asked: str, status: Proof) -> Ending:
+        return Ending(
+            ended,
+            "asked-to-end",
+            "asked to end",
+            "a signal from elsewhere, which it obeyed",
+            f"{ended.instance} ended in order, as a signal told it to, and Triage did not send one: "
+            f"{say.clean(asked)}.",
+            LIKELY,
+            [status, say.proof(f"It printed: {say.clean(asked)}.", say.OUTPUT)],
+            unknown="Who sent that signal.",
+        )
+
     def _of_own_will(self, ended: Exit, lines: list[str], status: Proof) -> Ending:
-        asked = next((text for text in reversed(lines) if _ASKED.search(text)), "")
-        if asked:
-            return Ending(
-                ended,
-                "asked-to-end",
-                "asked to end",
-                "a signal from elsewhere, which it obeyed",
-                f"{ended.instance} ended in order, as a signal told it to, and Triage did not send one: "
-                f"{say.clean(asked)}.",
-                LIKELY,
-                [status, say.proof(f"It printed: {say.clean(asked)}.", say.OUTPUT)],
-                unknown="Who sent that signal.",
-            )
+        if asked := _asked(lines):
+            return self._obeyed(ended, asked, status)
         return Ending(
             ended,
             "ends-by-itself",
@@ -434,6 +466,11 @@ class Reader:
             ],
             "Why: servers that end after some number of requests do this, and main programs that run to their end.",
         )
+
+
+def _asked(lines: list[str]) -> str:
+    """The last line that tells of a signal to end; a crash is none."""
+    return next((text for text in reversed(lines) if _ASKED.search(text) and not _CRASHED.search(text)), "")
 
 
 def _after(ended: Exit) -> str:

@@ -33,12 +33,22 @@ def analyze(seen: Seen) -> Iterator[Finding]:
             any(at.own and at.kind != "idle" and _in_loop(one, at.loop) for at in seen_) for seen_ in one.rounds
         )
         first = max(places, key=lambda place: (sum(place.counts), place.kind in threads.BLOCKS))
+        if _beside(one, first):
+            continue
         asleep = first.kind in threads.BLOCKS and now.harm.slow  # a loop's thread never should, even once
         profile = seen.each(Profile).get(instance)
         mostly = inside >= AGAIN and profile is not None and hot(profile, first) >= MOST and _silences(now) >= 2
         if len(one.rounds) < 2 or (inside < MOST * len(one.rounds) and not asleep and not mostly):
             continue
         yield _finding(now, seen, instance, one, first, inside)
+
+
+def _beside(standing: Standing, place: Place) -> bool:
+    """It is a loop of its own in a thread in the background, while other threads work on the requests."""
+    served = any(
+        at.serving and at.own and not at.loop and at.kind != "idle" for seen in standing.rounds for at in seen
+    )  # fmt: skip
+    return served and standing.runtime != "node" and all(pid != thread for pid, thread in place.threads)
 
 
 def _unnamed(now: Situation, seen: Seen, instance: str, standing: Standing) -> Iterator[Finding]:

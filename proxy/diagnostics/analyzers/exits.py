@@ -11,7 +11,17 @@ from typing import Final
 
 from proxy import units
 from proxy.diagnostics.analyzers import say
-from proxy.diagnostics.analyzers.contract import CERTAIN, NOT_KNOWN, Analyzer, Finding, Proof, Remedy, Seen, Severity
+from proxy.diagnostics.analyzers.contract import (
+    CERTAIN,
+    NOT_KNOWN,
+    SURE,
+    Analyzer,
+    Finding,
+    Proof,
+    Remedy,
+    Seen,
+    Severity,
+)
 from proxy.diagnostics.analyzers.endings import Ending, Reader
 from proxy.diagnostics.artifacts import Exit, HostEvents, HostReport, Known
 
@@ -108,7 +118,7 @@ def _finding(known: Known, group: list[Ending]) -> Finding:
         + ".",
         cause=last.cause,
         severity=_severity(known, last, exits, bool(gone)),
-        certainty=min((one.sure for one in group), key=_rank),
+        certainty=min((one.sure for one in group), key=SURE.__getitem__),
         care=_CARE,
         app=known.app.name,
         instances=names,
@@ -152,10 +162,6 @@ def _rounds(known: Known, last: Ending, exits: list[Exit]) -> list[Proof]:
         return []
     text = f"Each had had about as many requests: {', '.join(units.count(each) for each in served[-5:])}."
     return [say.proof(text, say.RINGS)]
-
-
-def _rank(sure: str) -> int:
-    return ("certain", "very likely", "likely", "not known")[::-1].index(sure)
 
 
 def _window(known: Known, exits: list[Exit]) -> float:

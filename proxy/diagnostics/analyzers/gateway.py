@@ -8,10 +8,18 @@ from typing import Final
 
 from proxy import units
 from proxy.diagnostics.analyzers import say
-from proxy.diagnostics.analyzers.contract import CERTAIN, Analyzer, Finding, Proof, Seen
+from proxy.diagnostics.analyzers.contract import CERTAIN, LIKELY, Analyzer, Finding, Proof, Rival, Seen
 from proxy.diagnostics.artifacts import HostReport, Known, Sockets, Worker
 
 WINDOW: Final = 900.0
+_KERNEL: Final = {
+    "open files in system": "the machine's table of open files is full",
+    "buffer space": "its memory for sockets is used up",
+    "allocate memory": "its memory is used up",
+}
+"""What else may keep a socket from being made, by strerror: ENFILE, ENOBUFS, ENOMEM."""
+TIME_WAIT: Final = 60.0
+"""Seconds for which the kernel keeps the port of a connection that is over."""
 _GONE: Final = re.compile(r"\b(?:lost|dropped|left out|cut)\b", re.IGNORECASE)
 
 
@@ -33,15 +41,23 @@ def _descriptors(known: Known) -> Iterator[Finding]:
         if one.descriptors and one.descriptors_limit and one.descriptors >= 0.9 * one.descriptors_limit
     ]
     short = [
-        one for one in say.tried(known, "gateway-overload") if "descriptor" in (one.attempt.detail or one.record.detail)
+        one
+        for one in say.tried(known, "gateway-overload")
+        if one.at >= known.at - WINDOW and "descriptor" in (one.attempt.detail or one.record.detail)
     ]
     if not found.count and not near and not short:
         return
     number = found.count + len(short)
+    met = [one for one in say.tried(known, "descriptors-exhausted") if one.at >= known.at - WINDOW]
+    detail = say.most(one.attempt.detail or one.record.detail for one in met)[0]
+    if found.count and not near and not short and (other := next((one for one in _KERNEL if one in detail), "")):
+        yield _kernel(found, detail, _KERNEL[other])
+        return
     evidence = (
         [
             say.proof(
-                f"{units.several(number, 'request')} met it since {say.stamp(found.first or known.at)} (EMFILE).",
+                f"{units.several(number, 'request')} met it since "
+                f"{say.stamp(found.first or min((one.at for one in short), default=known.at))} (EMFILE).",
                 say.RINGS,
             )
         ]
@@ -62,6 +78,7 @@ def _descriptors(known: Known) -> Iterator[Finding]:
         certainty=CERTAIN,
         care="It can't accept clients or connect to instances, of any app.",
         since=found.first,
+        until=found.last if found.count and not near and known.at - found.last > say.LATELY else 0.0,
         evidence=evidence,
         unknown="" if near or not number else "What took them then.",
         remedies=[
@@ -73,6 +90,31 @@ def _descriptors(known: Known) -> Iterator[Finding]:
         faults=["descriptors-exhausted", "gateway-overload"],
         explains=["gateway-overload"],
         weight=float(number),
+    )
+
+
+def _kernel(found: say.Span, detail: str, what: str) -> Finding:
+    """The same fault by another errno: the worker's own limit has nothing to do with it."""
+    return Finding(
+        id="gateway-descriptors",
+        title=f"The kernel gave the gateway no socket: {what}.",
+        cause=f"A worker asked for a socket and got: {say.clean(detail)}. That is a limit of this machine, not of the "
+        "worker.",
+        severity="critical",
+        certainty=CERTAIN,
+        care="It can't accept clients or connect to instances, of any app.",
+        since=found.first,
+        evidence=[
+            say.proof(f"{units.several(found.count, 'request')} met it since {say.stamp(found.first)}.", say.RINGS)
+        ],
+        unknown="Which program has taken so much.",
+        remedies=[
+            say.look("Look at what this machine has left.", "cat /proc/sys/fs/file-nr /proc/net/sockstat; free -m"),
+            say.dont("Don't raise ulimit -n for it.", "That limit was not reached."),
+        ],
+        faults=["descriptors-exhausted"],
+        explains=["gateway-overload"],
+        weight=float(found.count),
     )
 
 
@@ -94,12 +136,16 @@ def _ports(seen: Seen) -> Iterator[Finding]:
     used, of, waits = 0, 0, ("", 0)
     for sockets in seen.each(Sockets).values():
         if sockets.ports_used is not None and sockets.ports_range is not None:
-            used, of = sockets.ports_used, sockets.ports_range[1] - sockets.ports_range[0] + 1
+            of = sockets.ports_range[1] - sockets.ports_range[0] + 1
+            used = sockets.ports_most[1] if sockets.ports_most is not None else sockets.ports_used
         for sample in sockets.samples[-1:]:
             for peer in sample.peers:
                 waits = max(waits, (peer.address, peer.time_wait), key=lambda one: one[1])
     near = of and used >= 0.85 * of
     if not found.count and not near:
+        return
+    if found.count and of and used < 0.5 * of and known.at - found.last < TIME_WAIT:
+        yield _no_address(known, found, used, of)
         return
     evidence = []
     if found.count:
@@ -109,7 +155,10 @@ def _ports(seen: Seen) -> Iterator[Finding]:
             )
         )
     if of:
-        evidence.append(say.proof(f"{units.count(used)} of {units.count(of)} local ports are in use.", "sockets"))
+        where = next((one.ports_most[0] for one in seen.each(Sockets).values() if one.ports_most is not None), "")
+        to = f" towards {where}" if where else ""
+        text = f"{units.count(used)} of {units.count(of)} local ports are in use{to}."
+        evidence.append(say.proof(text, "sockets"))
     if waits[1] > 100:
         evidence.append(say.proof(f"{units.count(waits[1])} connections with {waits[0]} are in TIME_WAIT.", "sockets"))
     connects, every = (
@@ -144,6 +193,34 @@ def _ports(seen: Seen) -> Iterator[Finding]:
             say.look("Widen the range of ports.", "sysctl net.ipv4.ip_local_port_range", "There are more of them."),
         ],
         faults=["ports-exhausted"],
+        weight=float(found.count),
+    )
+
+
+def _no_address(known: Known, found: say.Span, used: int, of: int) -> Finding:
+    """The same errno, while ports are free: there is no address of its own from which that one could be reached."""
+    tries = [one for one in say.tried(known, "ports-exhausted") if one.at >= known.at - WINDOW]
+    names = list(dict.fromkeys(one.attempt.instance for one in tries))
+    who = say.listed(names) or known.app.name
+    return Finding(
+        id="unreachable",
+        title=f"This machine has no address from which {who} can be reached.",
+        cause=f"connect(2) to {who} fails with EADDRNOTAVAIL while local ports are free: likely this machine has no "
+        "address of that kind (IPv6 that is off, say).",
+        severity="critical" if known.app.state == "down" or known.app.ready == 0 else "warning",
+        certainty=LIKELY,
+        care="No request gets there until the network or the address is mended.",
+        app=known.app.name,
+        instances=names,
+        since=found.first,
+        evidence=[
+            say.proof(f"{units.several(found.count, 'connect(2)')} so since {say.stamp(found.first)}.", say.RINGS),
+            say.proof(f"{units.count(used)} of {units.count(of)} local ports are in use.", "sockets"),
+        ],
+        rivals=[Rival(cause="local ports that were used up for a moment", against=["most of them are free"])],
+        remedies=[say.look("Compare this machine's addresses with the one in the config.", "ip address; ip route")],
+        faults=["ports-exhausted", "all-ejected"],
+        explains=["all-ejected"],
         weight=float(found.count),
     )
 
@@ -210,13 +287,16 @@ def _disk(seen: Seen) -> Iterator[Finding]:
         said.append(say.proof(f"{units.size(free[-1])} are free on the disk of data_dir.", say.RINGS))
     yield Finding(
         id="gateway-disk",
-        title="The gateway can't write what it knows.",
+        title="The gateway can't write what it knows."
+        if failing
+        else "The disk of the gateway's own data is nearly full.",
         cause=f"{say.clean(failing[-1].text, 200)}."
         if failing
         else f"Only {units.size(free[-1])} are free on the disk of data_dir.",
         severity="warning",
         certainty=CERTAIN,
-        care="Requests go on; what would be known of them later is lost.",
+        care="Requests go on; what would be known of them later is lost"
+        + ("." if failing else " once nothing can be written any more."),
         evidence=said,
         remedies=[say.look("Make room there.", "df -h; du -xh --max-depth=2 . | sort -h | tail")],
     )

@@ -27,7 +27,8 @@ OWN: Final = 0.2
 """Seconds of a request that are the gateway's own."""
 
 
-BY_ITSELF: Final = ("gateway-overload", "descriptors-exhausted", "internal-error")
+BY_ITSELF: Final = ("gateway-overload", "descriptors-exhausted")
+"""Faults by which it says that it is at a limit; a defect of its own is none."""
 
 
 def _counted(known: Known, since: float, *names: str) -> say.Span:
@@ -95,7 +96,6 @@ def analyze(seen: Seen) -> Iterator[Finding]:
         faults=[
             "gateway-overload",
             "descriptors-exhausted",
-            "internal-error",
             *(["slow", "client-left"] if late else []),
         ],
         explains=explains() if late else [],

@@ -27,6 +27,8 @@ from proxy.diagnostics.artifacts import Activity, Instance, Known
 LEAST: Final = 20
 WELL: Final = 0.97
 """Share of real requests that must be good for a failing check to be the wrong one."""
+OFTEN: Final = 3
+"""Checks that must have failed in a row, with as many requests answered meanwhile, before more than likely is said."""
 BAD: Final = 0.5
 """Share of real requests that must fail for a passing check to be the wrong one."""
 
@@ -69,12 +71,20 @@ def _answers(known: Known, one: Instance, since: float) -> tuple[float, float]:
     return good, good + bad
 
 
+def _as_the_check(known: Known, one: Instance, since: float) -> bool:
+    """Whether real requests get what the check gets, a 4xx most of them: then the check says what is."""
+    ring = known.rings.get(one.name)
+    refused = say.total(ring, "s4xx", since)
+    done = say.total(ring, "s2xx", since) + say.total(ring, "s3xx", since)
+    return 400 <= (one.probe_status or 0) < 500 and refused > done
+
+
 def _wrongly_failing(seen: Seen, failing: list[Instance]) -> Iterator[Finding]:
     known, since = seen.known, _since(seen.known)
     wrong = []
     for one in failing:
         good, every = _answers(known, one, since)
-        if every >= LEAST and good >= WELL * every:
+        if every >= LEAST and good >= WELL * every and not _as_the_check(known, one, since):
             wrong.append((one, good, every))
     if not wrong:
         return
@@ -99,7 +109,9 @@ def _wrongly_failing(seen: Seen, failing: list[Instance]) -> Iterator[Finding]:
     if one.probe_body:
         evidence.append(say.proof(f"The check got: {say.clean(one.probe_body)}.", say.STATE))
     unknown, cause, todo = "", "", ""
-    sure: Certainty = VERY_LIKELY
+    beside, of_them = _answers(known, one, known.at - max(1, one.probes_failed) * max(1.0, known.app.health_interval))
+    long = one.probes_failed >= OFTEN and of_them >= OFTEN and beside >= WELL * of_them
+    sure: Certainty = VERY_LIKELY if long else LIKELY
     if timeouts:
         busy = _busy(seen, one)
         longest = max((value for _, value in say.values(known.rings.get(one.name), "p99", since)), default=None)
@@ -128,7 +140,9 @@ def _wrongly_failing(seen: Seen, failing: list[Instance]) -> Iterator[Finding]:
             sure = LIKELY
         todo = f"Let apps.{known.app.name}.health.path answer without work, or raise health.timeout."
     elif status is not None:
-        sure = CERTAIN
+        sure = CERTAIN if long else LIKELY
+        if not long:
+            unknown = "Whether the app has just begun to fail: too few checks failed, with requests beside them."
         cause = (
             f"The check asks for {path} and gets {status}, while {units.percent(good / every)} of the real requests "
             f"are answered well."
@@ -137,7 +151,7 @@ def _wrongly_failing(seen: Seen, failing: list[Instance]) -> Iterator[Finding]:
             f"Set apps.{known.app.name}.health.path (or health.status, health.host) to what tells whether the app "
             f"can serve."
         )
-        if status >= 500:
+        if status >= 500 and long:
             sure = VERY_LIKELY
             unknown = "Whether the app means it: it may say that something it only partly needs is down."
     else:

@@ -29,7 +29,7 @@ def analyze(seen: Seen) -> Iterator[Finding]:
         if not waits or waits < 0.4 * sum(place.least for place in there) or (now.wants(instance) or 0.0) > 0.7:
             continue
         if waits > 1:  # one alone is as well a wait of its own
-            yield _finding(now, instance, waiting, _holders(one, there, waiting), cores)
+            yield _finding(now, instance, waiting, _holders(one, there, waiting), cores, _aside(one, there))
 
 
 def _holders(standing: Standing, there: Sequence[Place], waiting: Sequence[Place]) -> list[Place]:
@@ -44,16 +44,26 @@ def _holders(standing: Standing, there: Sequence[Place], waiting: Sequence[Place
     return within or background or (others if sum(one.least for one in others) == 1 else [])
 
 
+def _aside(standing: Standing, there: Sequence[Place]) -> list[Place]:
+    """Threads of the app's that work on no request and wait for something all the time: one may hold the lock."""
+    return [
+        one for one in standing.of("socket", "connect", "dns", "file", "child", "send")
+        if one not in there and one.own and one.always
+    ]  # fmt: skip
+
+
 def _finding(
-    now: Situation, instance: str, waiting: Sequence[Place], holders: Sequence[Place], cores: float | None
-) -> Finding:
+    now: Situation, instance: str, waiting: Sequence[Place], holders: Sequence[Place], cores: float | None,
+    aside: Sequence[Place] = (),
+) -> Finding:  # fmt: skip
     many = sum(one.same for one in waiting)
     lines = list(dict.fromkeys(one.place for one in waiting))
     known = all(one.kind == "lock" for one in waiting)
     quiet = cores is not None and cores < QUIET
     flight = now.in_flight_of(instance)
     counted = flight >= 1 and many >= 0.4 * flight
-    sure: Certainty = VERY_LIKELY if known and quiet and (counted or many >= 2) else LIKELY
+    unseen = not holders and bool(aside)
+    sure: Certainty = VERY_LIKELY if known and quiet and (counted or many >= 2) and not unseen else LIKELY
     proofs = [
         say.proof(
             f"{one.said()} at {one.chain}, {units.count(one.same)} of them the same from one of "
@@ -106,6 +116,9 @@ def _finding(
         rivals=[
             Rival(cause="a slow dependency", against=["these threads do not sleep on a socket"] if known else []),
             Rival(cause="a long computation", against=[f"{cores:.2f} cores"] if quiet else []),
+            *([Rival(cause="a thread in the background that holds the lock while it waits",
+                     speaks_for=[f"{aside[0].said()} there {threads.words(aside[0])} at {aside[0].chain}"])]
+              if unseen else []),
         ],
         unknown=unknown,
         remedies=[

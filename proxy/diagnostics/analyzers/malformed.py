@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from proxy import masking, units
@@ -123,16 +123,28 @@ def shown(data: bytes, most: int = 64) -> str:
     return masking.text(text)
 
 
-def reading(known: Known, detail: str) -> tuple[str, Certainty, str]:
+def kept(known: Known, tries: Sequence[say.Tried], detail: str) -> dict[str, Any]:
+    """The bytes that were kept last, if they are of one of these; those of another trouble may be of long ago."""
+    ident, where = known.malformed.get("id"), known.malformed.get("instance", "")
+    if ident is None or ident in {one.record.id for one in tries}:
+        return known.malformed
+    # Its own record may not have been kept; then it is the same if the reader says the same of that instance.
+    said = not detail or str(known.malformed.get("why", "")) in detail
+    mine = not where or where in {one.attempt.instance for one in tries}
+    return known.malformed if tries and said and mine and ident not in {one.id for one in known.records} else {}
+
+
+def reading(malformed: dict[str, Any], detail: str) -> tuple[str, Certainty, str]:
     """What it is, how sure that is, and what to do. By the bytes at the beginning, else by where the reader stopped."""
-    data, offset = _data(known.malformed), int(known.malformed.get("offset", 0) or 0)
+    data, offset = _data(malformed), int(malformed.get("offset", 0) or 0)
     if data and offset <= 256:
         for pattern, words, sure, todo in _KINDS:
             if pattern.match(data):
                 return words, sure, todo
-    for mark, words in _DETAILS:
-        if mark in detail or mark in str(known.malformed.get("why", "")):
-            return words, CERTAIN, "Mend what it sends there: it is not HTTP/1.1."
+    for said in (detail, str(malformed.get("why", ""))):
+        for mark, words in _DETAILS:
+            if mark in said:
+                return words, CERTAIN, "Mend what it sends there: it is not HTTP/1.1."
     if data and offset <= 256 and not data.startswith(b"HTTP/"):
         if all(32 <= one < 127 or one in b"\r\n\t" for one in data[:60]):
             return (
@@ -150,10 +162,10 @@ def _malformed(known: Known) -> Iterator[Finding]:
     tries = [one for one in say.tried(known, *faults) if one.at >= known.at - WINDOW]
     if not found.count:
         return
-    detail = say.most(one.attempt.detail or one.record.detail for one in tries)[0] or str(
-        known.malformed.get("why", "")
-    )
-    words, sure, todo = reading(known, detail)
+    detail = say.most(one.attempt.detail or one.record.detail for one in tries)[0]
+    last = kept(known, tries, detail)
+    detail = detail or str(last.get("why", ""))
+    words, sure, todo = reading(last, detail)
     instances = list(dict.fromkeys(one.attempt.instance for one in tries)) or _counted(known, faults)
     shape, of_shape = say.most(say.shape(one.record) for one in tries)
     others = sum(1 for one in known.records if say.good(one))
@@ -168,12 +180,12 @@ def _malformed(known: Known) -> Iterator[Finding]:
             say.RECORDS,
         )
     ]
-    data = _data(known.malformed)
+    data = _data(last)
     if data:
-        where = int(known.malformed.get("offset", 0) or 0)
+        where = int(last.get("offset", 0) or 0)
         evidence.append(
             say.proof(
-                f"It went wrong at byte {where} ({say.clean(str(known.malformed.get('why', '')))}); the bytes around "
+                f"It went wrong at byte {where} ({say.clean(str(last.get('why', '')))}); the bytes around "
                 f"it begin: {shown(data)}",
                 "malformed",
             )
@@ -227,7 +239,7 @@ def _head_too_large(known: Known) -> Iterator[Finding]:
     if not found.count or not tries:
         return
     shape, of_shape = say.most(say.shape(one.record) for one in tries)
-    data = _data(known.malformed)
+    data = _data(kept(known, tries, say.most(one.attempt.detail or one.record.detail for one in tries)[0]))
     cookies = data.lower().count(b"set-cookie:")
     evidence = [
         say.proof(

@@ -7,7 +7,7 @@ from typing import Final
 
 from proxy import units
 from proxy.diagnostics.analyzers import say
-from proxy.diagnostics.analyzers.connecting import WINDOW, severity
+from proxy.diagnostics.analyzers.connecting import WINDOW, answers_again, severity
 from proxy.diagnostics.analyzers.contract import CERTAIN, Analyzer, Finding, Proof, Rival, Seen
 from proxy.diagnostics.artifacts import HostReport
 
@@ -37,17 +37,21 @@ def analyze(seen: Seen) -> Iterator[Finding]:
         ]
         if well and bad:
             rivals[0].against.append(f"it resolves {say.listed(well)}")
-    how = "does not answer in time" if 2 * slow > found.count else "gives no address"
+    over = answers_again(known, names, found.last)
+    late, none = ("did not answer", "gave") if over else ("does not answer", "gives")
+    how = f"{late} in time" if 2 * slow > found.count else f"{none} no address"
+    until = f" until {say.stamp(found.last)}" if over else ""
     yield Finding(
         id="name-not-resolved",
-        title=f"The name of {say.listed(names) or known.app.name} does not resolve.",
-        cause=f"This machine's resolver {how} for {say.listed(names) or 'the address'}.",
+        title=f"The name of {say.listed(names) or known.app.name} {'did' if over else 'does'} not resolve{until}.",
+        cause=f"This machine's resolver {how} for {say.listed(names) or 'the address'}{until}.",
         severity=severity(known, found.count),
         certainty=CERTAIN,
         care="Without an address nothing can be asked.",
         app=known.app.name,
         instances=names,
         since=found.first,
+        until=found.last if over or known.at - found.last > say.LATELY else 0.0,
         evidence=evidence,
         rivals=rivals,
         unknown="Whether the name or the resolver is at fault." if not rivals[0].against else "",

@@ -17,7 +17,7 @@ from proxy.diagnostics.artifacts import Activity, Peer, ProcReport, Sockets, Sta
 _SAYS: Final = re.compile(
     r"QueuePool limit|pool (?:is )?exhausted|exhausted.*pool|connection pool.*(?:full|timed? ?out|exhaust|limit)"
     r"|PoolTimeout|PoolError|(?:couldn't|could not|unable to) (?:get|obtain|acquire) a? ?connection"
-    r"|[Tt]imeout (?:acquiring|waiting for|while acquiring|exceeded when trying to connect).*|too many clients",
+    r"|[Tt]imeout (?:acquiring|waiting for|while acquiring|exceeded when trying to connect).*",
     re.IGNORECASE,
 )
 

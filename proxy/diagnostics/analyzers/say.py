@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 from proxy import units
 from proxy.diagnostics.analyzers.contract import Proof, Remedy
 from proxy.diagnostics.artifacts import Attempt, Exit, Instance, Known, Line, Record, Ring
+from proxy.diagnostics.reading import only_attempt
 
 RECORDS: Final = "flight_recorder"
 RINGS: Final = "rings"
@@ -202,25 +203,8 @@ def tried(known: Known, *names: str) -> list[Tried]:
         if record.attempts:
             found += [Tried(record, one) for one in record.attempts if one.fault in names]
         elif record.fault in names:
-            found.append(Tried(record, _as_attempt(record)))
+            found.append(Tried(record, only_attempt(record)))
     return found
-
-
-def _as_attempt(record: Record) -> Attempt:
-    return Attempt(
-        record.instance,
-        record.fault,
-        record.detail,
-        record.reused,
-        record.idle_us,
-        record.connect_us,
-        record.tls_us,
-        record.wait_us,
-        record.sent,
-        record.status,
-        0,
-        record.total_us,
-    )
 
 
 def ends(record: Record) -> float:

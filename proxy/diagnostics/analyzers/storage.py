@@ -31,7 +31,8 @@ SOON: Final = 3600.0
 def analyze(seen: Seen) -> Iterator[Finding]:
     known, host = seen.known, seen.one(HostReport)
     found = symptoms.find(known, known.at - WINDOW)
-    disks = host.disks if host is not None else {}
+    # What is made to be read alone (an image, a snapshot) is full from the first day.
+    disks = {path: one for path, one in host.disks.items() if path not in host.read_only} if host is not None else {}
     full = {path: one for path, one in disks.items() if one[1] and (one[0] <= FULL * one[1] or one[2] == 0)}
     said = next(iter(found.get("disk-full", ())), None)
     if said is not None and said.number:

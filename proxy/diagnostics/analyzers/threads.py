@@ -53,6 +53,11 @@ _SERVING: Final = re.compile(
     r"|parserOnIncoming|emit|serve_one|on_request|request_response)$"
 )
 """Functions of servers and frameworks that are on the stack while one request is worked on."""
+_HANDLES: Final = frozenset({
+    "process_request_thread", "finish_request", "handle_one_request", "handle_request", "run_wsgi", "dispatch_request",
+    "full_dispatch_request", "wsgi_app", "get_response", "_get_response",
+})  # fmt: skip
+"""Those of them that no event loop is called by but from a request."""
 _POOL_PLACE: Final = re.compile(r"pool|queuepool|hikari|dbcp|generic-pool|checkout", re.IGNORECASE)
 _POOL_CALL: Final = re.compile(
     r"^(?:acquire|checkout|check_out|borrow\w*|lease|take|get|getconn|get_conn\w*|_get_conn\w*|getConnection"
@@ -308,8 +313,9 @@ def _at(pid: int, thread: ThreadStack, slept: str | None, how: str) -> At:
     if _between(frames):
         would = "idle"
     kind: Kind = "idle" if would == "idle" or _rests(frames, serving) else would
-    here = frames[first] if first is not None else frames[0] if frames else Frame(function="(no frames)")
-    own_frames = [frame for frame in frames if own(frame)] or frames
+    inner = innermost(frames)
+    here = frames[inner or 0] if frames else Frame(function="(no frames)")
+    own_frames = [frame for frame in frames if own(frame)] if inner is not None else frames
     return At(
         thread=(pid, thread.id),
         kind=kind,
@@ -317,15 +323,30 @@ def _at(pid: int, thread: ThreadStack, slept: str | None, how: str) -> At:
         place=short(here),
         chain=" < ".join(short(frame) for frame in own_frames[:3]),
         serving=serving,
-        own=first is not None,
+        own=inner is not None,
         gil=bool(thread.gil),
         loop=any(name(frame) in _LOOP and _LOOP_FILE.search(frame.file) for frame in frames),
-        call=short(frames[0]) if first else "",
+        call=short(frames[0]) if inner else "",
         function=f"{here.function} ({_file(here)})",
         fd=thread.fd,
         name=thread.name,
         told=kind == "idle" or bool(first),
     )
+
+
+def innermost(frames: Sequence[Frame]) -> int | None:
+    """The app's own innermost frame, innermost first; None: there is none, or none but what runs the event loop.
+
+    A handler may run a loop of its own.
+    """
+    for at, frame in enumerate(frames):
+        if own(frame):
+            return at
+        if name(frame) in _LOOP and _LOOP_FILE.search(frame.file):
+            rest = frames[at + 1 :]
+            if not _item(rest) and not any(name(one) in _HANDLES for one in rest):
+                return None
+    return None
 
 
 def _item(frames: Sequence[Frame]) -> bool:

@@ -7,6 +7,7 @@ from typing import Final
 
 from proxy import units
 from proxy.diagnostics.analyzers import say
+from proxy.diagnostics.analyzers.connecting import answers_again
 from proxy.diagnostics.analyzers.contract import (
     CERTAIN,
     LIKELY,
@@ -120,7 +121,8 @@ def _certificate(seen: Seen) -> Iterator[Finding]:
             break
     finding = _finding(known, "tls-certificate", found, tries, detail, words, CERTAIN, todo)
     host = seen.one(HostReport)
-    if "valid" in words and host is not None and abs(host.clock_step) > 60:
+    if any(mark in words for mark in ("expired", "valid yet")) and host is not None and abs(host.clock_step) > 60:
+        finding.certainty = LIKELY
         finding.evidence.append(
             say.proof(
                 f"The clock of this machine moved by {units.duration(abs(host.clock_step))} meanwhile.", "host_report"
@@ -144,17 +146,19 @@ def _finding(
     every = say.requests(known, known.at - WINDOW)
     severity: Severity = "critical" if known.app.state == "down" or (every and found.count > 0.2 * every) else "warning"
     host, _, port = names[0].rpartition(":")
+    over = answers_again(known, names, found.last)
+    until = f" until {say.stamp(found.last)}" if over else ""
     return Finding(
         id=ident,
-        title=f"TLS towards {say.listed(names)} fails.",
-        cause=f"{say.listed(names)}: {words}.",
+        title=f"TLS towards {say.listed(names)} {'failed' if over else 'fails'}{until}.",
+        cause=f"{say.listed(names)}{until}: {words}{'; it answers again since' if over else ''}.",
         severity=severity,
         certainty=sure,
         care="No request gets there.",
         app=known.app.name,
         instances=names,
         since=found.first,
-        until=found.last if known.at - found.last > say.LATELY else 0.0,
+        until=found.last if over or known.at - found.last > say.LATELY else 0.0,
         evidence=[
             say.proof(
                 f"{units.several(found.count, 'handshake')} failed since {say.stamp(found.first)}: "

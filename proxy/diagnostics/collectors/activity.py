@@ -256,6 +256,8 @@ def _opened(pids: list[int], missing: Counter[str]) -> dict[int, descriptors.Ope
     try:
         view = net.View(pids[0])
         sides = descriptors.sides_of(view)
+        if view.cut:
+            missing[view.note()] = 1
         view.close()
     except (OSError, IndexError):
         missing["sockets: what they lead to is not known"] = 1

@@ -67,7 +67,8 @@ def _gateway(found: dict[str, str], subject: Subject) -> None:
         pid = one.parent
 
 
-def _host(found: dict[str, str]) -> None:
+def host(found: dict[str, str]) -> None:
+    """Kernel, distribution, cores, memory and what of the kernel is set: words by name, put into `found`."""
     kernel = os.uname()
     found["kernel"] = f"{kernel.sysname} {kernel.release} {kernel.machine}"
     for line in Path("/etc/os-release").read_text().splitlines() if Path("/etc/os-release").exists() else ():
@@ -180,7 +181,7 @@ def collect(subject: Subject, folder: Path) -> Environment:
     found = Environment(at=time.time())
     missing = Counter[str]()
     _gateway(found.gateway, subject)
-    _host(found.host)
+    host(found.host)
     try:
         tree = list(proc.tree(subject.pid, subject.started))
     except ProcessLookupError as error:
@@ -210,7 +211,7 @@ def collect(subject: Subject, folder: Path) -> Environment:
             missing[f"a runtime: {(error.strerror or str(error)).lower()}"] += 1
     if not (found.runtimes or missing):
         missing["no runtime that is known"] = 1
-    if any(proc.maybe_exe(pid) is None for pid in tree[:PROCESSES]):
+    if any(proc.maybe_exe(pid) is None and proc.runs(pid) for pid in tree[:PROCESSES]):
         missing["program of a process: only root or its user may see it"] = 1
     found.note = "; ".join(missing)
     return found

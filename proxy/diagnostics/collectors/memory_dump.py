@@ -68,7 +68,7 @@ def collect(subject: Subject, folder: Path) -> MemoryDump:
 def _own(pid: int) -> int:
     """Bytes that it holds of its own, quickly."""
     try:
-        text = (proc.PROC / str(pid) / "status").read_text()
+        text = (proc.PROC / str(pid) / "status").read_text(errors="replace")
     except OSError:
         return 0
     rows = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)

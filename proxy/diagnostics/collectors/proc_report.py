@@ -60,6 +60,7 @@ class _Sockets:
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[dict[int, Socket], dict[int, str]]] = {}
+        self.cut: dict[str, str] = {}  # by namespace: what could not be kept of it
 
     def of(self, pid: int) -> tuple[dict[int, Socket], dict[int, str]]:
         """And what is on the other side, in words."""
@@ -68,6 +69,8 @@ class _Sockets:
             view = net.View(pid)
             try:
                 self._found[place] = _by_inode(view), descriptors.sides_of(view)
+                if view.cut:
+                    self.cut[place] = view.note()
             finally:
                 view.close()
         return self._found[place]
@@ -84,7 +87,7 @@ def collect(subject: Subject, folder: Path) -> ProcReport:
     where = missing.maybe("cgroup", partial(cgroup.place, subject.pid))
     found.cgroup = cgroup.describe(where, set(tree)) if where is not None else None
     found.locks = missing.maybe("locks", partial(_locks, set(tree))) or []
-    found.note = missing.note()
+    found.note = "; ".join(part for part in (missing.note(), *sockets.cut.values()) if part)
     return found
 
 

@@ -242,7 +242,7 @@ class _Look:
             peer.name = peer.name or peer.process.partition(" (")[0]
 
     def note(self) -> str:
-        whys = [view.why for view in self.views.values() if view.why]
+        whys = [said for view in self.views.values() if (said := view.note())]
         if not asleep.known():
             whys.append(f"which thread sleeps on which connection is not known on {asleep.MACHINE}")
         return "; ".join([*dict.fromkeys(whys), *self.missing])

@@ -16,12 +16,12 @@ from proxy.diagnostics.analyzers.contract import NOT_KNOWN, Finding
 from proxy.diagnostics.report.contents import Contents, Data
 from proxy.diagnostics.report.markup import Html, join, tag, words
 from proxy.diagnostics.text import clean
+from proxy.diagnostics.told import IDEMPOTENT
 from proxy.diagnostics.verdict import roots
 from proxy.faults import FAULTS, Origin
 from proxy.link.messages import Record
 from proxy.link.session import Ring
 
-IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 TROUBLED: Final = ("down", "degraded", "stopped", "held")
 TELLING: Final = (
     "exited", "recycle", "recycle-done", "ejected", "admitted", "incident-opened", "incident-closed", "autoheal",

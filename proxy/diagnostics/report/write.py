@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from proxy import masking
+from proxy.diagnostics import forks
 from proxy.diagnostics.report import page
 from proxy.diagnostics.report.contents import Contents, Data, read
 from proxy.diagnostics.report.markup import Html
@@ -31,8 +31,8 @@ def write(folder: Path) -> None:
     """Writes report.html and report.json, each whole or not at all. Raises OSError when it can't."""
     contents = read(folder)
     data = gathered(contents)
-    _save(folder / JSON, msgspec.json.encode(data))
-    _save(folder / HTML, rendered(data).encode())
+    forks.write(folder / JSON, msgspec.json.encode(data))
+    forks.write(folder / HTML, rendered(data).encode())
 
 
 def gathered(contents: Contents) -> Data:
@@ -94,9 +94,3 @@ def _masked(value: Any, seen: dict[str, str]) -> Any:
     if isinstance(value, list | tuple):
         return [_masked(one, seen) for one in value]
     return value
-
-
-def _save(path: Path, data: bytes) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.write_bytes(data)
-    os.replace(part, path)

@@ -121,8 +121,8 @@ class Inspector:
         if b" 101 " not in head.split(b"\r\n")[0] + b" ":
             raise NoInspector("its inspector refused the connection")
 
-    def send(self, method: str, **given: Any) -> int:
-        """Without waiting for its answer; its number."""
+    def _send(self, method: str, given: dict[str, Any]) -> int:
+        """The number of what is asked."""
         self._turn += 1
         data = json.dumps({"id": self._turn, "method": method, "params": given}).encode()
         mask = os.urandom(4)
@@ -134,7 +134,7 @@ class Inspector:
 
     def ask(self, method: str, **given: Any) -> dict[str, Any]:
         """Its result. Raises TimeoutError, NoInspector, OSError."""
-        number = self.send(method, **given)
+        number = self._send(method, given)
         for message in self._messages(self._timeout):
             if message.get("id") == number:
                 if "error" in message:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 from typing import Final
 
 from proxy.diagnostics import proc
 from proxy.diagnostics.artifacts import Frame, ProcessStacks, ThreadStack
+from proxy.diagnostics.runtimes import asking
 
 THREADS: Final = 256
 FRAMES: Final = 100
@@ -33,15 +33,9 @@ def stacks(pid: int, name: str) -> ProcessStacks:
     asked = [program, str(pid), "Thread.print"] if program.endswith("jcmd") else [program, str(pid), "threaddump"]
     owner = (proc.PROC / str(pid)).stat()
     user = (owner.st_uid, owner.st_gid) if os.geteuid() == 0 and owner.st_uid else (None, None)
-    try:
-        run = subprocess.run(
-            asked, capture_output=True, timeout=EACH, check=False, stdin=subprocess.DEVNULL,
-            user=user[0], group=user[1],  # a JVM answers its own user only
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return ProcessStacks(pid=pid, name=name, why=f"{program} got no answer of the JVM within {EACH:g} s")
-    except OSError as error:
-        return ProcessStacks(pid=pid, name=name, why=f"{program} could not be started: {error.strerror or error}")
+    run, why = asking.printed(asked, EACH, user=user[0], group=user[1])  # a JVM answers its own user only
+    if run is None:
+        return ProcessStacks(pid=pid, name=name, why=why)
     threads = read(run.stdout.decode(errors="replace"))
     if not threads:
         said = (run.stderr or run.stdout).decode(errors="replace").strip().splitlines()

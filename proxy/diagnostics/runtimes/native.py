@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from typing import Final
 
 from proxy.diagnostics.artifacts import Frame, ProcessStacks, ThreadStack
+from proxy.diagnostics.runtimes import asking
 
 THREADS: Final = 256
 FRAMES: Final = 64
@@ -24,15 +24,9 @@ def stacks(pid: int, name: str) -> ProcessStacks:
     program = shutil.which("eu-stack")
     if program is None:
         return ProcessStacks(pid=pid, name=name, why="eu-stack (elfutils) is not installed")
-    try:
-        run = subprocess.run(
-            [program, "-n", str(FRAMES), "-p", str(pid)], capture_output=True, timeout=EACH, check=False,
-            stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return ProcessStacks(pid=pid, name=name, why=f"eu-stack gave no answer within {EACH:g} s")
-    except OSError as error:
-        return ProcessStacks(pid=pid, name=name, why=f"eu-stack could not be started: {error.strerror or error}")
+    run, why = asking.printed([program, "-n", str(FRAMES), "-p", str(pid)], EACH)
+    if run is None:
+        return ProcessStacks(pid=pid, name=name, why=why)
     threads = read(run.stdout.decode(errors="replace"))
     if not threads:
         lines = run.stderr.decode(errors="replace").strip().splitlines()

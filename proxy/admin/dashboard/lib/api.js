@@ -35,8 +35,56 @@ export function post(path, body = {}) {
 }
 
 /** Take something away for good. Throws ApiError. */
-export function remove(path) {
-  return call("DELETE", address(path));
+export function remove(path, query) {
+  return call("DELETE", address(path, query));
+}
+
+/**
+ * Begin something whose answer is a stream of server-sent events: `handlers[kind](data)` for each. The promise ends with
+ * the stream. Throws ApiError; an aborted `signal` throws as fetch does.
+ */
+export async function run(path, body, handlers, signal) {
+  const headers = { Accept: "text/event-stream", "Content-Type": "application/json" };
+  let response;
+  try {
+    response = await fetch(address(path), { method: "POST", headers, body: JSON.stringify(body), signal, credentials: "same-origin" });
+  } catch (error) {
+    throw signal?.aborted ? error : unreachable(error);
+  }
+  if (!response.ok) throw refused(response.status, parsed(await response.text()));
+  try {
+    await read(response.body, () => {}, (kind, data) => handlers[kind]?.(JSON.parse(data)));
+  } catch (error) {
+    if (signal?.aborted || error instanceof SyntaxError) throw error;
+    throw new ApiError(0, { title: "The connection was lost", detail: "What ran was ended with it." });
+  }
+}
+
+/**
+ * A call that is not JSON both ways, for files: `{status, header(name), text, content}`. `progress(sent, all)` in
+ * bytes while `body` goes up. Throws ApiError, whose `status` says why (412: it is another by now).
+ */
+export function send(method, path, { headers = {}, body = null, query, type = "", progress, signal } = {}) {
+  return new Promise((done, failed) => {
+    const asked = new XMLHttpRequest();
+    asked.open(method, address(path, query));
+    asked.responseType = type;
+    for (const [name, value] of Object.entries(headers)) asked.setRequestHeader(name, value);
+    if (progress) asked.upload.onprogress = (event) => progress(event.loaded, event.total);
+    asked.onload = () => {
+      const text = type ? "" : asked.responseText;
+      if (asked.status >= 200 && asked.status < 300) {
+        done({ status: asked.status, header: (name) => asked.getResponseHeader(name), text, content: asked.response });
+      } else {
+        const words = type === "arraybuffer" ? new TextDecoder().decode(asked.response) : text;
+        failed(refused(asked.status, parsed(words)));
+      }
+    };
+    asked.onerror = () => failed(unreachable({}));
+    asked.onabort = () => failed(new ApiError(0, { title: "Cancelled" }));
+    signal?.addEventListener("abort", () => asked.abort());
+    asked.send(body);
+  });
 }
 
 /** Log in with a token; the cookie does the rest. Throws ApiError. */
@@ -175,7 +223,8 @@ async function read(body, alive, told) {
       const fields = { event: "message", id: "", data: "" };
       for (const line of message.split("\n")) {
         const at = line.indexOf(":");
-        if (at > 0) fields[line.slice(0, at)] = line.slice(at + 1).replace(/^ /, "");
+        const value = line.slice(at + 1).replace(/^ /, "");
+        if (at > 0) fields[line.slice(0, at)] = fields.data && line.startsWith("data:") ? `${fields.data}\n${value}` : value;
       }
       if (fields.data) told(fields.event, fields.data, fields.id);
       else if (fields.id) told("", "null", fields.id);

@@ -100,3 +100,9 @@ export function inUnit(unit = "") {
   if (unit === "bytes/s") return (value) => (known(value) ? `${bytes(value)}/s` : NONE);
   return UNITS[unit] || rate;
 }
+
+/** A name as it can be told apart by eye: what would not be seen, or would turn the text around, is spelled out. */
+export function visible(name) {
+  return String(name ?? "").replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Co}\p{Cn}\p{Cs}]/gu,
+    (letter) => `\\u{${letter.codePointAt(0).toString(16)}}`);
+}

@@ -181,6 +181,14 @@ function Field({ field }) {
     placeholder=${placeholder} data-filter onInput=${typing} spellcheck=${false} autocomplete="off" /></label>`;
 }
 
+/** One of some: `options` are values or `[value, words]`; `set(value)`. */
+export function Choice({ label, name, value, options, set }) {
+  const pairs = options.map((one) => (Array.isArray(one) ? one : [one, one]));
+  return html`<label><span>${label}</span><select name=${name} value=${value} onChange=${(event) => set(event.target.value)}>
+    ${pairs.map(([one, words]) => html`<option key=${one} value=${one} selected=${one === value}>${words}</option>`)}
+  </select></label>`;
+}
+
 /** A page: its title in the tab and as its heading; `aside` stands beside the heading. */
 export function Page({ title, heading, aside, children }) {
   useEffect(() => {

@@ -5,7 +5,7 @@ import { AppActs } from "../lib/acts.js";
 import { bytes, cores, count, ms, percent, rate, seconds } from "../lib/format.js";
 import { useLive } from "../lib/live.js";
 import {
-  Bar, ByHand, Coded, InstanceState, Page, Problem, State, Table, Time, UnderWay, useData,
+  Bar, ByHand, Coded, InstanceState, Loading, Page, Problem, State, Table, Time, UnderWay, useData,
 } from "../lib/parts.js";
 import { href } from "../lib/route.js";
 import { HeatmapOf, Series, useMarks } from "../lib/series.js";
@@ -18,7 +18,10 @@ export default function App({ route }) {
   const { live } = useLive();
   const { data, error, again } = useData((signal) => get(pathOf("apps", app), {}, signal), [app], 5000);
   const marks = useMarks(span, app, "");
-  if (!data) return html`<${Page} title=${app}><${Problem} error=${error} retry=${again} /><//>`;
+  if (!data) {
+    return html`<${Page} title=${app}>${error ? html`<${Problem} error=${error} retry=${again} />`
+      : html`<${Loading} what=${app} />`}<//>`;
+  }
   const now = { ...data, ...live?.apps.find((one) => one.id === app) };
   const acts = html`<div class="chips"><${AppActs} app=${now} /></div>`;
   return html`<${Page} title=${app} aside=${acts}>

@@ -2,8 +2,8 @@
 import { html, useState, useRef } from "../lib/core.js";
 import { get } from "../lib/api.js";
 import { href } from "../lib/route.js";
-import { ago, clock, stamp } from "../lib/format.js";
-import { Loading, Problem, useData } from "../lib/parts.js";
+import { ago, clock, stamp, visible } from "../lib/format.js";
+import { Loading, Problem, Table, useData } from "../lib/parts.js";
 
 const BLOCKS = [
   ["why", "Why"], ["cause", "Cause"], ["lost", "Lost"], ["now", "Now"], ["done", "Done"], ["do", "Do"],
@@ -26,7 +26,7 @@ export function Where({ app, instance }) {
 }
 
 /** Takes text to the clipboard; where the browser forbids that it selects it. */
-export function Copy({ text, from }) {
+export function Copy({ text, from, label }) {
   const [said, say] = useState("");
   async function copy() {
     try {
@@ -42,7 +42,7 @@ export function Copy({ text, from }) {
     }
     setTimeout(() => say(""), 4000);
   }
-  return html`<button type="button" class="copy" onClick=${copy} aria-label=${`Copy: ${text}`}>Copy</button>
+  return html`<button type="button" class="copy" onClick=${copy} aria-label=${label || `Copy: ${text}`}>Copy</button>
     <span class="quiet" role="status">${said}</span>`;
 }
 
@@ -123,4 +123,21 @@ export function Stream({ state, since, paused }) {
 export function counts(of) {
   const sorted = Object.entries(of || {}).sort((one, other) => other[1] - one[1]);
   return sorted.map(([name, n]) => `${name} ${n.toLocaleString("en")}`).join(", ");
+}
+
+/** A table of names and values. Whatever stands in it is text. */
+export function Pairs({ of, label, empty }) {
+  const rows = Object.entries(of || {}).map(([id, value]) => ({ id, value }));
+  return html`<div class="pairs"><${Table} columns=${PAIRS} rows=${rows} label=${label} empty=${empty} /></div>`;
+}
+
+const PAIRS = [
+  { id: "name", title: "Name", cell: (row) => html`<code>${visible(row.id)}</code>`, sort: (row) => row.id },
+  { id: "value", title: "Value", wide: true, cell: (row) => html`<code>${said(row.value)}</code>` },
+];
+
+/** Any value of the API in a line. */
+function said(value) {
+  if (value === null || value === undefined || value === "") return "–";
+  return visible(typeof value === "object" ? JSON.stringify(value) : value);
 }

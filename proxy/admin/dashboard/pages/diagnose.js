@@ -1,7 +1,9 @@
 // Diagnose now: what to look into, for how long, what is gathered and what that costs.
 import { html, useState } from "../lib/core.js";
 import { get, pathOf, post } from "../lib/api.js";
+import { NotYours } from "../lib/act.js";
 import { go, href, useRoute } from "../lib/route.js";
+import { useMay } from "../lib/who.js";
 import { seconds as lasting } from "../lib/format.js";
 import { Problem, useData } from "../lib/parts.js";
 
@@ -24,6 +26,7 @@ export function Diagnose({ apps }) {
   const [reason, setReason] = useState("");
   const [error, setError] = useState(null);
   const [busy, setBusy] = useState(false);
+  const allowed = useMay("operator");
   const request = query.get("request") || "";
   const target = app || apps[0]?.id || "";
   const instances = useData(
@@ -51,6 +54,7 @@ export function Diagnose({ apps }) {
   }
   const turn = (id, on) => setChosen(known.map((one) => one.id).filter((one) => (one === id ? on : wanted.includes(one))));
 
+  if (!allowed) return html`<${NotYours} what="Sessions" />`;
   return html`<section class="diagnose" aria-labelledby="diagnose-title"><h2 id="diagnose-title">Diagnose now</h2>
     <form onSubmit=${begin}>
       <div class="fields">

@@ -4,10 +4,19 @@ import { get, pathOf } from "../lib/api.js";
 import { InstanceActs } from "../lib/acts.js";
 import { bytes, cores, count, ms, rate, seconds } from "../lib/format.js";
 import { useLive } from "../lib/live.js";
-import { ByHand, Page, Problem, State, Time, UnderWay, useData } from "../lib/parts.js";
+import { ByHand, Loading, Page, Problem, State, Time, UnderWay, useData } from "../lib/parts.js";
 import { href } from "../lib/route.js";
 import { Series, useMarks } from "../lib/series.js";
 import { SpanChooser, spanOf } from "../lib/span.js";
+import { shownOf, Tabs } from "../lib/tabs.js";
+import { MemoryDump, Profile, Stacks } from "./deeper.js";
+import { Environment } from "./environment.js";
+import { Processes } from "./processes.js";
+
+const TABS = [
+  ["overview", "Overview"], ["environment", "Environment"], ["processes", "Processes"], ["stacks", "Stacks"], ["profile", "Profile"],
+  ["memory-dump", "Memory dump"],
+];
 
 /** The page of `#/apps/web/web-7`. */
 export default function Instance({ route }) {
@@ -18,18 +27,28 @@ export default function Instance({ route }) {
   const { data, error, again } = useData((signal) => get(path, {}, signal), [path], 3000);
   const marks = useMarks(span, app, name);
   const heading = html`<a href=${href(["apps", app])}>${app}</a> / ${name}`;
-  if (!data) return html`<${Page} title=${name} heading=${heading}><${Problem} error=${error} retry=${again} /><//>`;
+  if (!data) {
+    return html`<${Page} title=${name} heading=${heading}>${error ? html`<${Problem} error=${error} retry=${again} />`
+      : html`<${Loading} what=${name} />`}<//>`;
+  }
   const now = { ...data, ...live?.instances.find((one) => one.app === app && one.id === name) };
   const acts = html`<div class="chips"><${InstanceActs} instance=${now} /></div>`;
+  const shown = shownOf(route.query, TABS);
   return html`<${Page} title=${name} heading=${heading} aside=${acts}>
     <${Problem} error=${error} retry=${again} />
-    <${Now} one=${now} />
-    <${Path} moves=${data.path} />
-    <${SpanChooser} span=${span} />
-    <div class="charts"><${Charts} one=${data} shared=${{ span, marks }} /></div>
-    <h2>Its last lines</h2>
-    ${data.last_lines.length ? html`<pre tabindex="0">${data.last_lines.join("\n")}</pre>`
-    : html`<p class="empty">It has written nothing.</p>`}
+    <${Tabs} tabs=${TABS} label=${`Parts of ${name}`} />
+    ${shown === "overview" && html`<${Now} one=${now} />
+      <${Path} moves=${data.path} />
+      <${SpanChooser} span=${span} />
+      <div class="charts"><${Charts} one=${data} shared=${{ span, marks }} /></div>
+      <h2>Its last lines</h2>
+      ${data.last_lines.length ? html`<pre tabindex="0">${data.last_lines.join("\n")}</pre>`
+    : html`<p class="empty">It has written nothing.</p>`}`}
+    ${shown === "environment" && html`<${Environment} ask=${(signal) => get(`${path}/environment`, {}, signal)} of=${path} />`}
+    ${shown === "processes" && html`<${Processes} of=${path} />`}
+    ${shown === "stacks" && html`<${Stacks} path=${path} />`}
+    ${shown === "profile" && html`<${Profile} path=${path} app=${app} instance=${name} />`}
+    ${shown === "memory-dump" && html`<${MemoryDump} path=${path} app=${app} instance=${name} memory=${now.memory} />`}
     <p class="links">${["logs", "requests", "events"].map((page) => html`
       <a key=${page} href=${href(page, { app, instance: name })}>Its ${page}</a> `)}</p>
   <//>`;

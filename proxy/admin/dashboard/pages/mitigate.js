@@ -1,12 +1,16 @@
 // Mitigate: what is being done and was done, what may be done by hand, what is set by hand, and what acts by itself.
 import { html, useState } from "../lib/core.js";
-import { AppActs } from "../lib/acts.js";
+import { AppActs, InstanceActs } from "../lib/acts.js";
+import { NotYours } from "../lib/act.js";
 import { get, pathOf, post } from "../lib/api.js";
 import { href, useRoute } from "../lib/route.js";
 import { clock, count, percent } from "../lib/format.js";
-import { Act, Bar, Loading, Page, Problem, State, Table, useData } from "../lib/parts.js";
+import { Act, Bar, InstanceState, Loading, Page, Problem, State, Table, useData } from "../lib/parts.js";
+import { useMay } from "../lib/who.js";
 import { When, Where, Words } from "./blocks.js";
+import { GatewayActs } from "./gateway_acts.js";
 import { COLUMNS as OPERATIONS } from "./operation.js";
+import { Replay } from "./replay.js";
 
 const EVERY_MS = 2000;
 const SLOWLY_MS = 5000;
@@ -20,8 +24,9 @@ export default function Mitigate() {
   const only = useRoute().query.get("app") || "";
   const status = useData((signal) => get("status", {}, signal), [], EVERY_MS);
   const apps = (status.data?.apps || []).filter((app) => !only || app.id === only);
-  return html`<${Page} title="Mitigate">
+  return html`<${Page} title="Mitigate" aside=${html`<${GatewayActs} then=${status.again} />`}>
     <p class="lead">Each act says what it will do before it does it.</p>
+    <${NotYours} />
     <${Problem} error=${status.error} retry=${status.again} />
     ${status.loading && !status.data ? html`<${Loading} what="apps" />` : null}
     ${only && html`<p>Of ${only}. <a href=${href("mitigate")}>Of all apps</a></p>`}
@@ -62,7 +67,35 @@ function App({ app, then }) {
       <${Act} label="Resize" title=${`Resize ${app.id}`} path=${path(app, "scale")} fields=${SIZE} then=${then} />
       <${Act} label=${`Autoheal ${healing ? "off" : "on"}`} title=${`Autoheal ${healing ? "off" : "on"}: ${app.id}`}
         path=${path(app, "autoheal")} body=${{ enabled: !healing }} fields=${healing ? [FOR] : []} then=${then} />
-    </div></div>`;
+      <${Diagnose} app=${app.id} />
+    </div>
+    <${Instances} app=${app} /></div>`;
+}
+
+/** Leads to the form, with what it is about filled in. */
+function Diagnose({ app, instance }) {
+  const allowed = useMay("operator");
+  return allowed && html`<a class="button" href=${href("analyze", { app, instance })}>Diagnose</a>`;
+}
+
+const INSTANCES = [
+  { id: "id", title: "Instance", wide: true, cell: (one) => one.id, sort: (one) => one.id },
+  { id: "state", title: "State", cell: (one) => html`<${InstanceState} instance=${one} />` },
+  { id: "acts", title: "Acts", cell: (one) => html`<span class="acts"><${InstanceActs} instance=${one} />
+    <${Diagnose} app=${one.app} instance=${one.id} />
+    <a class="button" href=${href(["apps", one.app, one.id], { show: "processes" })}>Processes</a></span>` },
+];
+
+/** Its instances, each with its acts; asked for once they are opened. */
+function Instances({ app }) {
+  const [open, set] = useState(false);
+  const { data, error, again } = useData(
+    (signal) => (open ? get(`apps/${pathOf(app.id)}/instances`, {}, signal) : null), [app.id, open], open ? EVERY_MS : 0);
+  return html`<details open=${open} onToggle=${(event) => set(event.target.open)}>
+    <summary>Instances: ${app.ready} of ${app.wanted} ready</summary>
+    <${Problem} error=${error} retry=${again} />
+    ${open && data && html`<${Table} columns=${INSTANCES} rows=${data.items} label=${`Instances of ${app.id}`}
+      href=${(one) => href(["apps", one.app, one.id])} empty="It has no instance now." />`}</details>`;
 }
 
 const ENDS = {
@@ -149,7 +182,8 @@ function Rules({ app: only }) {
     ${off.map((app) => html`<p class="lost" key=${app.id}>Off by hand for ${app.id}: its rules only say what they would
       do.</p>`)}
     ${data && html`<${Table} columns=${RULES} rows=${rows} rowKey=${(one) => one.key} label="Autoheal rules"
-      empty="No app has a rule." />`}
+      empty="No app has a rule." />
+      <${Replay} apps=${apps} />`}
   </section>`;
 }
 
@@ -202,6 +236,7 @@ function Alerts() {
 /** Sends a message that says that it is a test. */
 function Test({ notifier, then }) {
   const [said, say] = useState(null);
+  const allowed = useMay("operator");
   async function send() {
     say({ words: "sending" });
     try {
@@ -212,6 +247,7 @@ function Test({ notifier, then }) {
     }
     then();
   }
+  if (!allowed) return html`<span class="quiet">needs the role operator</span>`;
   return html`<button type="button" class="small" onClick=${send} disabled=${said?.words === "sending"}>Send a test</button>
     <span role="status" class=${said?.bad ? "lost" : "quiet"}> ${said?.words || ""}</span>`;
 }

@@ -115,7 +115,7 @@ function AppState({ app: { id, state, verdict, ready, wanted, waiting, muted_unt
   // What the verdict says beyond what the row shows already.
   const reasons = verdict.replace(`${id} is ${state}: `, "").replace(/^\d+ of \d+ ready(; |, |$)/, "");
   return html`<${State} value=${state} /> ${ready} of ${wanted} ready${waiting ? `, ${waiting} wait` : ""}
-    ${muted && html` <span class="quiet" title=${stamp(muted)}>muted until ${clock(muted)}</span>`}
+    ${muted && html`<small title=${stamp(muted)}>muted until ${clock(muted)}</small>`}
     ${state !== "up" && html`<small>${reasons}</small>`}`;
 }
 

@@ -3,6 +3,8 @@ import { html, useState } from "../lib/core.js";
 import { get, pathOf, post, remove, urlOf } from "../lib/api.js";
 import { go, href, useRoute } from "../lib/route.js";
 import { bytes, seconds } from "../lib/format.js";
+import { Confirm } from "../lib/confirm.js";
+import { useMay } from "../lib/who.js";
 import { Loading, Page, Problem, State, Table, useData } from "../lib/parts.js";
 import { Copy, Facts, When, Where, Words } from "./blocks.js";
 import { Findings } from "./findings.js";
@@ -41,6 +43,7 @@ export default function Session() {
 function Progress({ one, then }) {
   const [error, setError] = useState(null);
   const [asked, ask] = useState(false);
+  const allowed = useMay("operator");
   async function cancel() {
     ask(true);
     try {
@@ -57,8 +60,8 @@ function Progress({ one, then }) {
     <p role="status"><b>${one.state}</b>${left ? `, gathering for ${seconds(Math.ceil(left))} more` : ""}${running.length
       ? `: ${[...new Set(running)].join(", ")}` : ""}</p>
     <progress max="1" value=${one.progress || 0} aria-label="How far it is"></progress>
-    <p><button type="button" class="act danger" disabled=${asked} onClick=${cancel}>Cancel</button>
-      <span class="hint"> What there is by then is still analyzed.</span></p>
+    ${allowed && html`<p><button type="button" class="act danger" disabled=${asked} onClick=${cancel}>Cancel</button>
+      <span class="hint"> What there is by then is still analyzed.</span></p>`}
     <${Problem} error=${error} />
   </section>`;
 }
@@ -71,7 +74,7 @@ function Result({ one, again }) {
     [one.id, one.ended]);
   return html`<section class="result">
     <div class="verdict ${kind}"><p class="verdict-words">${one.verdict
-      ? html`<${Words} text=${one.verdict} />` : `No verdict: it is ${one.state}.`}</p>
+      ? html`<${Words} text=${one.verdict} />` : unjudged(one)}</p>
       <p><${Sure} of=${one} /></p></div>
     ${one.why && html`<p class="note">${one.state === "done" ? "In part" : one.state}: <${Words} text=${one.why} /></p>`}
     <${Problem} error=${findings.error} retry=${findings.again} />
@@ -80,8 +83,15 @@ function Result({ one, again }) {
   </section>`;
 }
 
+/** What is said where no verdict was drawn. */
+function unjudged({ mode, state }) {
+  return mode === "collect" && state === "done" ? "Gathered, and not analyzed." : `No verdict: it is ${state}.`;
+}
+
 function Again({ one, then }) {
   const [error, setError] = useState(null);
+  const allowed = useMay("operator");
+  if (!allowed) return null;
   const analyze = () => post(`sessions/${pathOf(one.id)}/analyze`).then(then, setError);
   return html`<p><button type="button" class="act" onClick=${analyze}>Analyze what was gathered</button></p>
     <${Problem} error=${error} />`;
@@ -139,14 +149,21 @@ function fileOf(one, name) {
   return urlOf(`sessions/${pathOf(one.id)}/artifacts/${pathOf(...name.split("/"))}`);
 }
 
+const DUMP = /\/memory_dump\.core/; // holds every secret of its process: not for viewers
+
 const FILES = [
-  { id: "name", title: "File", wide: true, cell: (file) => html`<a href=${file.address} download>${file.name}</a>` },
+  { id: "name", title: "File", wide: true, cell: (file) => (file.address
+    ? html`<a href=${file.address} download>${file.name}</a>` : file.name) },
   { id: "size", title: "Size", num: true, cell: (file) => bytes(file.size), sort: (file) => file.size },
 ];
 
 function Files({ one }) {
-  const files = (one.files || []).map((file) => ({ ...file, id: file.name, address: fileOf(one, file.name) }));
+  const allowed = useMay("operator");
+  const files = (one.files || []).map((file) => ({
+    ...file, id: file.name, address: allowed || !DUMP.test(file.name) ? fileOf(one, file.name) : "",
+  }));
   const scopes = files.filter((file) => file.name.endsWith(".speedscope.json"));
+  const dumps = files.filter((file) => file.address && DUMP.test(file.name));
   const path = `sessions/${pathOf(one.id)}`;
   return html`<section><h2>Downloads</h2>
     <ul class="downloads">
@@ -158,6 +175,8 @@ function Files({ one }) {
         zip, without memory dumps</li>
       ${scopes.map((file) => html`<li key=${file.name}><a href=${file.address} download>CPU profile</a> of
         ${" "}${file.name.split("/")[0]}, for speedscope</li>`)}
+      ${dumps.map((file) => html`<li key=${file.name}><a href=${file.address} download>Memory dump</a> of
+        ${" "}${file.name.split("/")[0]}, ${bytes(file.size)}: it holds every secret of the process</li>`)}
     </ul>
     <p>On disk: <code>${one.folder}</code> <${Copy} text=${one.folder} /></p>
     <details><summary>All ${files.length} files, ${bytes(one.size)}</summary>
@@ -166,13 +185,9 @@ function Files({ one }) {
   </section>`;
 }
 
-/** In two steps: there is no way back. */
 function Remove({ one }) {
-  const [sure, ask] = useState(false);
-  const [error, setError] = useState(null);
-  const gone = () => remove(`sessions/${pathOf(one.id)}`).then(() => go("analyze"), setError);
-  return html`<p>${sure
-    ? html`<button type="button" class="act danger" onClick=${gone}>Remove ${one.id} for good</button>
-      <button type="button" onClick=${() => ask(false)}>Keep it</button>`
-    : html`<button type="button" onClick=${() => ask(true)}>Remove</button>`}</p><${Problem} error=${error} />`;
+  const allowed = useMay("operator");
+  const gone = () => remove(`sessions/${pathOf(one.id)}`).then(() => go("analyze"));
+  return allowed && html`<p><${Confirm} label="Remove" what=${one.id} small=${false} words="There is no way back."
+    sure=${`Remove ${one.id} for good`} run=${gone} /></p>`;
 }
