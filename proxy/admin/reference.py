@@ -36,6 +36,7 @@ GROUPS: Final = (
 STYLE: Final = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#1a1f24;background:#fff}
 h1,h2,h3{line-height:1.25}h2{margin-top:2.5rem;border-bottom:1px solid #d5dade}h3{margin-top:2rem}
+h3 code{font-size:15px}
 code,pre{font:13px/1.45 ui-monospace,monospace}pre{background:#f4f6f8;padding:.7rem;overflow:auto;border-radius:4px}
 table{border-collapse:collapse;width:100%}td,th{text-align:left;vertical-align:top;padding:.25rem .6rem .25rem 0;
 border-bottom:1px solid #e6eaed}.role{color:#5a6570;font-size:13px}nav ul{columns:3;list-style:none;padding:0}

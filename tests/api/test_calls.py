@@ -7,9 +7,10 @@ import shutil
 import subprocess
 from typing import Any
 
+import jsonschema_rs
 import pytest
 
-from proxy.admin import limits, params
+from proxy.admin import limits, openapi, params
 from proxy.admin.docs import EXAMPLES
 from proxy.admin.errors import ApiProblem, dumps
 from proxy.admin.limits import ACTS, READS, Limits, of_address
@@ -18,6 +19,7 @@ from tests.api import fuzz
 from tests.api.gateway import Gateway
 from tests.api.raw import exchange
 
+DOCUMENT = openapi.document(ROUTES)
 LISTS = sorted(
     route.path.removeprefix("/api/v1/")
     for route in ROUTES
@@ -174,6 +176,46 @@ def test_one_who_calls_too_often_is_told_when_to_come_again_and_others_are_not_k
 def test_anything_becomes_json() -> None:
     assert dumps({"a": "\udcff", "b": [1 << 70, b"x", {2}], "\ud800": float("nan")}).endswith(b"\n")
     assert params.param("follow", "…").kind == "flag"
+
+
+# --- shapes ---------------------------------------------------------------------------------------------
+
+PLAIN = sorted(
+    route.path
+    for route in ROUTES
+    if route.method == "GET" and route.content == "application/json" and not {"{id}", "{pid}", "{path}"} & set(
+        route.path.replace("/", " ").split()
+    )
+)
+
+
+def not_said(schema: dict[str, Any], value: Any, at: str = "") -> list[str]:
+    """Fields of an answer that its schema has not."""
+    if "$ref" in schema:
+        schema = DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    if "oneOf" in schema:
+        return not_said(schema["oneOf"][0], value, at) if value is not None else []
+    if isinstance(value, dict) and schema.get("properties"):
+        found = [f"{at}.{name}" for name in value if name not in schema["properties"]]
+        for name, inner in schema["properties"].items():
+            found += not_said(inner, value.get(name), f"{at}.{name}")
+        return found
+    if isinstance(value, list) and "items" in schema:
+        return [each for one in value for each in not_said(schema["items"], one, f"{at}[]")]
+    return []
+
+
+@pytest.mark.parametrize("path", PLAIN)
+def test_an_answer_has_the_fields_that_are_described_and_no_others(busy: Gateway, path: str) -> None:
+    url = filled(busy, path) + ("?name=response_time&app=web" if path.endswith("metrics/query") else "")
+    status, value, _ = busy.call("GET", url)
+    if status == 403 and value["type"] == "urn:triage:console-off":
+        pytest.skip("the Console has tests of its own")
+    assert status == 200, value
+    operation = DOCUMENT["paths"][path]["get"]
+    schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    jsonschema_rs.validator_for({**schema, "components": DOCUMENT["components"]}).validate(value)
+    assert not not_said(schema, value)
 
 
 # --- the documents --------------------------------------------------------------------------------------

@@ -313,8 +313,10 @@ def test_a_role_is_offered_what_it_may_do_and_no_more(
         found: dict[str, list[Any]] = {}
         processes = f"apps/shop/{instance}?show=processes"
         pages = ("mitigate", "analyze", "access", "gateway", "console")
-        for to in ("", "apps/shop", f"apps/shop/{instance}", processes, *pages):
+        for to in ("apps/shop", f"apps/shop/{instance}", "", processes, *pages):
+            page.js("document.querySelector('main article').dataset.old = 'of the page before'")
             page.go(f"{admin}/#/{to}")
+            page.wait("document.querySelector('main article:not([data-old])')", to)
             settled(page)
             if to == processes:
                 page.see("1 process", selector="main")

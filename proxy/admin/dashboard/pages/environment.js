@@ -50,7 +50,7 @@ function Part({ name, value, find }) {
   const rows = all.filter(([key, one]) => `${name} ${key} ${one}`.toLowerCase().includes(find));
   if (find && !rows.length) return null;
   const table = html`<${Pairs} of=${Object.fromEntries(rows)} label=${words(name)} empty="Nothing." />`;
-  return html`<details class="part" open=${Boolean(find) || all.length <= 60}><summary><h2>${words(name)}</h2>
+  return html`<details class="part" open=${Boolean(find) || all.length <= 200}><summary><h2>${words(name)}</h2>
     ${" "}<span class="quiet">${count(rows.length)}</span></summary>${table}</details>`;
 }
 
