@@ -71,16 +71,18 @@ class Lab:
         # A second ^C or SIGTERM must not leave processes behind: the end is bounded by `patience`.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        self._end(self._started)
-        for file in self._open:
-            file.close()
-        for call in self.at_end:
-            call()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        shutil.rmtree(self.logs, ignore_errors=True)
-        signal.signal(signal.SIGTERM, self._term)
-        signal.signal(signal.SIGINT, interrupt)
-        os.sched_setaffinity(0, self._before)
+        try:
+            self._end(self._started)
+            for call in self.at_end:
+                call()
+        finally:
+            for file in self._open:
+                file.close()
+            shutil.rmtree(self.folder, ignore_errors=True)
+            shutil.rmtree(self.logs, ignore_errors=True)
+            signal.signal(signal.SIGTERM, self._term)
+            signal.signal(signal.SIGINT, interrupt)
+            os.sched_setaffinity(0, self._before)
 
     def free_port(self) -> int:
         """A TCP port nobody listens on now, below the range that outgoing connections take theirs from."""

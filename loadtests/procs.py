@@ -38,7 +38,7 @@ class Stat:
 def stat(pid: int) -> Stat | None:
     """None when it has ended."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")  # a name may be any bytes
     except (FileNotFoundError, ProcessLookupError):
         return None
     # The name may hold spaces and parentheses: the fields start after the last one. proc(5)
@@ -67,7 +67,7 @@ def cpu_seconds(pids: Iterable[int]) -> float:
 def name_of(pid: int) -> str:
     """The name the process gave itself (PR_SET_NAME), at most 15 bytes; empty when it has ended."""
     try:
-        return Path(f"/proc/{pid}/comm").read_text().strip()
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
     except (FileNotFoundError, ProcessLookupError):
         return ""
 

@@ -38,8 +38,9 @@ class Allowance:
         return f'"{self.name}";q={self.most};w={math.ceil(self.most / self.rate)}'
 
 
-READS: Final = Allowance("reads", 1000, 200.0)
-"""A dashboard makes some ten calls a page, `triage top` one a second; 200 a second are a fifth of control's time."""
+READS: Final = Allowance("reads", 5000, 500.0)
+"""A dashboard makes some ten calls a page, `triage top` one a second; a script that asks in a loop until something has
+happened does not feel it for ten seconds and more. 500 a second are half of control's time."""
 ACTS: Final = Allowance("acts", 200, 20.0)
 """A script that rolls through all instances of all apps, one call each, does not feel it."""
 REFUSED: Final = Allowance("refused", 200, 5.0)

@@ -13,6 +13,7 @@ from typing import Any, Final
 from proxy import __version__
 from proxy.admin import openapi, params, shapes
 from proxy.admin.fields import Field
+from proxy.admin.limits import ACTS, READS
 from proxy.admin.routing import Route
 
 GROUPS: Final = (
@@ -198,8 +199,9 @@ CONVENTIONS: Final = (
     "nothing for 30 s is cut.",
     "**Unchanged?** `GET config` has an `ETag`: with `If-None-Match` the answer is 304 while it is the same. With "
     "`If-Match`, `config/reload` and `config/check` answer 412 where the config in force is another one.",
-    "**Limits.** One caller may read 1000 times at once and 200 times a second, act 200 times at once and 20 times "
-    "a second, and follow 256 streams; beyond that the answer is 429 with `Retry-After`. `RateLimit` and "
+    f"**Limits.** One caller may read {READS.most} times at once and {READS.rate:g} times a second, act {ACTS.most} "
+    f"times at once and {ACTS.rate:g} times a second, and follow 256 streams; beyond that the answer is 429 with "
+    "`Retry-After`. `RateLimit` and "
     "`RateLimit-Policy` say what is left. Content of a call has 1 MiB at most (files excepted), and must have come in "
     "30 s; a head has 15 s, a line of it 16 KiB. `/healthz` and `/readyz` are not limited.",
 )

@@ -16,13 +16,16 @@ one small file.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from proxy import units
@@ -69,6 +72,7 @@ class Limits:
         self._find = find
         self._found: cgroups.Found | None = None
         self._cores = sorted(os.sched_getaffinity(0) if cores is None else cores)
+        self._pinned: dict[str, tuple[int, ...]] = {}  # instance -> its cores, of those that this control started
         self._lock = threading.Lock()
         self._of: dict[str, dict[str, Path]] = {}  # instance -> "memory", "cpu", "kill" -> its directory
         self._kills: dict[str, tuple[int, int]] = {}  # of its memory cgroup: as of the last look but one, and the last
@@ -109,7 +113,9 @@ class Limits:
             ways.append(f"cgroup v{home.version}" if home and not said else "affinity")
             if said:
                 why.append(said)
-                affinity, nice = spread(self._cores, process.cpus, _number(name))
+                used = Counter(core for pinned in self._pinned.values() for core in pinned)
+                affinity, nice = spread(self._cores, process.cpus, _number(name), used)
+                self._pinned[name] = affinity
         unified = next((home for home in found.homes if home.version == 2), None)
         if made and unified is not None and not any(path.parent == unified.path for path in made.values()):
             self._make(made, "kill", unified.path / name)
@@ -160,6 +166,7 @@ class Limits:
 
     def _forget(self, name: str) -> None:
         self._kills.pop(name, None)
+        self._pinned.pop(name, None)
         self._busy.extend(cgroups.remove(dict.fromkeys(self._of.pop(name, {}).values())))
 
     def adopt(self, limited: Iterable[tuple[str, Process]]) -> None:
@@ -248,15 +255,19 @@ class Limits:
         return applied.words
 
 
-def spread(cores: list[int], wanted: float, number: int) -> tuple[tuple[int, ...], int]:
-    """Which cores an instance may use, and its niceness: neighbours by number get others as long as there are any.
+def spread(
+    cores: list[int], wanted: float, number: int, used: Mapping[int, int] = MappingProxyType({})
+) -> tuple[tuple[int, ...], int]:
+    """Which cores an instance may use, and its niceness: those that fewest others have, by `used`; else by its number.
 
     Whole cores are exactly what affinity gives; of a part of one the rest is left to whoever is less nice."""
     count = min(len(cores), max(1, math.ceil(wanted)))
-    first = number * count % len(cores)
-    chosen = [cores[(first + index) % len(cores)] for index in range(count)]
     nice = NICE if wanted < count else 0
-    return (() if count == len(cores) else tuple(sorted(chosen))), nice
+    if count == len(cores):
+        return (), nice
+    turns = ([cores[(at * count + index) % len(cores)] for index in range(count)] for at in itertools.count(number))
+    chosen = min(itertools.islice(turns, len(cores)), key=lambda turn: sum(used.get(core, 0) for core in turn))
+    return tuple(sorted(chosen)), nice
 
 
 def _number(name: str) -> int:

@@ -183,6 +183,14 @@ def test_cores_are_spread_over_what_may_be_used() -> None:
     assert spread([0, 1], 16, 3) == ((), 0)
 
 
+def test_who_takes_anothers_place_takes_its_core_too() -> None:
+    """web-2 ended, and web-3 comes beside web-1: the numbers alone would put both on one core."""
+    assert spread([0, 1], 0.5, 3, {1: 1})[0] == (0,)
+    assert spread([0, 1], 0.5, 3, {0: 1})[0] == (1,)
+    assert spread([0, 1, 2, 3], 1.5, 2, {0: 1, 1: 1})[0] == (2, 3)
+    assert spread([0, 1, 2], 1.0, 4, {0: 1, 1: 1, 2: 1})[0] == (1,), "all alike: by number"
+
+
 def test_nothing_is_looked_for_while_nothing_is_limited() -> None:
     def never() -> cgroups.Found:
         raise AssertionError

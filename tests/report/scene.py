@@ -86,7 +86,8 @@ def known(at: float, *instances: Instance, seconds: int = 900, **more: Any) -> K
     records = [
         Record(
             f"{n:012x}", at - n, 0, "shop", first, "203.0.113.9", "POST" if n % 3 else "GET", "shop.example.com",
-            f"/orders/{n}?card=4111", 503, "queue-timeout", total_us=5_001_000, queue_us=5_000_000, sent=1912 * (n % 2),
+            f"/orders/{n}?card=4111-1111-1111-1111", 503, "queue-timeout", total_us=5_001_000, queue_us=5_000_000,
+            sent=1912 * (n % 2),
             attempts=[Attempt(first, "head-timeout", sent=1912)] if n % 2 else None,
         )
         for n in range(120)

@@ -82,7 +82,7 @@ def test_a_real_session_is_told_whole(real: Path) -> None:
     names = {box[3].partition(" ")[0] for box in data["flame"][0]["boxes"]}
     assert {"all", "compute", "sum_up"} <= names
     assert 'href="shop-3/profile.speedscope.json"' in page and (real / "shop-3" / "profile.speedscope.json").exists()
-    assert "abcdef0123456789" not in page and "4111" not in page  # a token in its output, a card in a query
+    assert "abcdef0123456789" not in page and "4111-1111" not in page  # a token in its output, a card in a query
     assert data["processes"]["activity"]["shop-3"]["figures"]["user"][2] > 0
 
 
