@@ -65,7 +65,7 @@ async def test_one_that_is_not_there(tmp_path: Path, message: Make) -> None:
 
 
 async def test_it_is_killed_with_all_that_it_started(tmp_path: Path, message: Make) -> None:
-    way = notifier(tmp_path, "sh", "-c", "sleep 1000 & echo $! >child; echo $$ >own; wait")
+    way = notifier(tmp_path, "sh", "-c", "cat >/dev/null; sleep 1000 & echo $! >child; echo $$ >own; wait")
     sending = asyncio.create_task(way.send(message()))
     own = tmp_path / "own"
     await until(lambda: own.exists() and own.read_text().endswith("\n"), "both run")

@@ -306,7 +306,8 @@ def test_a_terminal_over_the_socket(gateway: Triage, say: Say, begin: Begin) -> 
     one.expect("again")
     assert "40 120" in one.said
     assert re.search(rf"c-\d+ +uid {os.getuid()} +web/", ok(say("consoles")))
-    one.type("PS1=pro''mpt:; echo wai''ting; sleep 100\r")
+    # Said by the process in the foreground: between its own `echo` and the next fork a shell loses a Ctrl-C.
+    one.type("PS1=pro''mpt:; sh -c \"echo wai''ting; exec sleep 100\"\r")
     one.expect("waiting")
     one.type("\x03")
     one.expect("prompt:")  # what is typed before, a shell throws away with the rest

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.diagnostics import cgroup, descriptors
-from proxy.diagnostics.artifacts import Activity, ProcReport
+from proxy.diagnostics.artifacts import Activity, Descriptors, ProcReport
 from proxy.diagnostics.collectors import activity, proc_report
 from tests.diagnostics.sessions import python, running, until
 from tests.diagnostics_host.support import NOBODY, WITH_SOCKETS, apart, group, of
@@ -83,6 +83,12 @@ def test_one_that_ends_while_it_is_looked_at_is_gone(monkeypatch: pytest.MonkeyP
             look(process.pid)
 
 
+def _grew(pid: int, least: int) -> list[Descriptors]:
+    """Of a look in which it opened so many; none if it did not."""
+    found = look(pid).descriptors
+    return [one for one in found if one.used - one.before >= least]
+
+
 @pytest.mark.slow
 def test_descriptors_that_grow_are_named_by_what_they_lead_to(tmp_path: Path) -> None:
     code = WITH_SOCKETS + """
@@ -107,8 +113,8 @@ while True:
             ("socket", port, f"to 127.0.0.1:{port}"),
         ):  # fmt: skip
             with running(*python(code), kind, given) as (process, _):
-                (one,) = look(process.pid).descriptors
-                assert one.growing == expected and one.grew >= 5 and one.used - one.before >= one.grew, one
+                (one,) = until(lambda pid=process.pid: _grew(pid, 5), "it opens enough while it is looked at")
+                assert one.growing == expected and one.used - one.before >= one.grew, one
                 assert one.limit and one.used < one.limit and one.held.get(expected, 0) >= 5, one.held
 
 

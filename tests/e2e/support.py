@@ -147,6 +147,11 @@ class Triage:
         items: list[dict[str, Any]] = self.api(f"apps/{app}/instances")["items"]
         return items
 
+    def story(self) -> str:
+        """The last events, oldest first: for a failure's message."""
+        items = (self.try_api("events", limit=40) or {"items": []})["items"]
+        return "".join(f"\n{one['at']:.3f} {one['kind']} {one['words']}" for one in reversed(items))
+
     def ready(self, app: str = "shop") -> list[dict[str, Any]]:
         return [one for one in self.instances(app) if one["lifecycle"] == "ready"]
 

@@ -113,7 +113,7 @@ def test_one_request_that_ends_its_instance_ends_no_other(gateway: Start) -> Non
     assert (answer.status, "instance-exited" in answer.fields["proxy-status"]) == (502, True)
     assert ask(running.port, "/").status == 200
     well(running, 2)
-    assert len(before & pids(running)) == 1
+    assert len(before & pids(running)) == 1, running.story()
 
 
 def test_a_leak_is_recycled_before_its_limit_and_nothing_is_lost(gateway: Start) -> None:

@@ -200,7 +200,7 @@ def test_a_crash_costs_one_instance_and_one_502(port: int, shop: Triage) -> None
     made = answer.fields["x-request-id"]
     until(lambda: len(shop.ready()) == 2, "two instances again")
     after = {one["id"]: one["pid"] for one in shop.ready()}
-    assert len(set(before.values()) & set(after.values())) == 1, f"{before} became {after}"
+    assert len(set(before.values()) & set(after.values())) == 1, f"{before} became {after}: {shop.story()}"
 
     item = until(lambda: shop.try_api(f"requests/{made}"), "the record of the crash")
     assert item["fault"] == "instance-exited"
