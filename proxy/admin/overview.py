@@ -185,11 +185,11 @@ async def config_check(request: web.Request) -> web.Response:
     def check() -> dict[str, Any]:
         try:
             if text is None and (refused := _unreadable(path)):
-                return {"ok": False, "problems": [f"{path}: {refused}"], "warnings": [], "not_yet": []}
+                return {"ok": False, "problems": [f"{path}: {refused}"], "warnings": []}
             read = configs.parse(text, path, environ) if text is not None else configs.load(path, environ)
         except configs.ConfigProblems as error:
-            return {"ok": False, "problems": problem_lines(error), "warnings": [], "not_yet": []}
-        return {"ok": True, "problems": [], "warnings": configs.warnings(read), "not_yet": configs.not_yet(read)}
+            return {"ok": False, "problems": problem_lines(error), "warnings": []}
+        return {"ok": True, "problems": [], "warnings": configs.warnings(read)}
 
     return answer(await asyncio.to_thread(check))
 

@@ -131,7 +131,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "POST", "/api/v1/config/check", o.config_check,
         "Check a config without using it: `text`, or the file at `path`, or the present file.",
         {"ok": False, "problems": ['config.toml:44: apps.web.health.intervall: unknown key - did you mean "interval"?'],
-         "warnings": [], "not_yet": []},
+         "warnings": []},
         body={"text": Field("TOML"), "path": Field("a path on the gateway's machine")}, errors=(412,),
     ),
     Route(

@@ -1,4 +1,4 @@
-"""`triage check`: is this config good, what does it say, and what of it is not acted on yet."""
+"""`triage check`: is this config good, and what follows from it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @json_option
 def check(config: str, as_json: bool) -> None:
     """Is the config good? All its problems at once."""
-    from proxy.config import ConfigProblems, load, not_yet, warnings
+    from proxy.config import ConfigProblems, load, warnings
 
     try:
         loaded = load(config)
@@ -32,15 +32,13 @@ def check(config: str, as_json: bool) -> None:
         else:
             click.echo(show.clean(str(problems)), err=True)
         raise SystemExit(FAILED) from None
-    warned, ignored = list(map(str, warnings(loaded))), list(map(str, not_yet(loaded)))
+    warned = warnings(loaded)
     if as_json:
-        print_json({"ok": True, "problems": [], "warnings": warned, "not_acted_on_yet": ignored})
+        print_json({"ok": True, "problems": [], "warnings": warned})
         return
     click.echo(f"{config}: good. {summary(loaded)}")
     for line in warned:
         click.echo(show.clean(line))
-    for line in ignored:
-        click.echo(show.clean(f"{line}: not acted on yet"))
 
 
 def summary(config: Config) -> str:

@@ -23,7 +23,6 @@ from proxy.config.load import parse as parse
 from proxy.config.problems import Bad as Bad
 from proxy.config.problems import ConfigProblems as ConfigProblems
 from proxy.config.problems import Problem as Problem
-from proxy.config.remarks import not_yet as not_yet
 from proxy.config.remarks import warnings as warnings
 from proxy.config.resolve import environment as environment
 from proxy.config.resolve import filled as filled

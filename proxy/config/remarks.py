@@ -1,4 +1,4 @@
-"""What `triage check` says of a valid config: keys that do nothing yet, and choices that may surprise."""
+"""What `triage check` says of a valid config: choices that may surprise."""
 
 from __future__ import annotations
 
@@ -9,11 +9,6 @@ from typing import Final
 
 from proxy import units
 from proxy.config.schema import AddressTLS, App, Autoheal, Config
-
-
-def not_yet(config: Config) -> list[str]:
-    """Keys that are set, checked, and not acted on by this version."""
-    return []
 
 
 def warnings(config: Config) -> list[str]:

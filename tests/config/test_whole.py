@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from proxy.config import Condition, Listen, Step, load, not_yet, parse, shown
+from proxy.config import Condition, Listen, Step, load, parse, shown
 
 WHOLE = Path(__file__).with_name("whole.toml")
 
@@ -53,10 +53,6 @@ def test_each_default_stated_is_the_default(whole: Path) -> None:
     less = "\n".join(kept)
     assert len([line for line in kept if line == "#"]) > 50
     assert parse(less, whole) == parse(text, whole)
-
-
-def test_what_does_nothing_yet_is_named(whole: Path) -> None:
-    assert not_yet(load(whole)) == []
 
 
 def test_it_is_shown_as_it_was_written(whole: Path) -> None:

@@ -5,12 +5,12 @@ import { Act } from "../lib/act.js";
 
 /** What a reload would do: the file is checked, and what is wrong with it is said. */
 async function checked() {
-  const { ok, problems, warnings, not_yet: notYet } = await post("config/check", {});
+  const { ok, problems, warnings } = await post("config/check", {});
   if (!ok) return { problems };
   return {
     will: [
       "The config file has no problem. It is read and applied: apps that it changes get fresh instances, one after the other.",
-      ...warnings.map((line) => `Warning: ${line}`), ...notYet.map((line) => `Not yet: ${line}`),
+      ...warnings.map((line) => `Warning: ${line}`),
     ],
   };
 }
