@@ -21,6 +21,7 @@ served = 0
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and content in one write: killed between two, it would leave half an answer
 
     def do_GET(self) -> None:
         global served
