@@ -135,6 +135,7 @@ cooldown = "1s"
             assert ask(running.port, "/leak?mb=20").status == 200
             if operations(running, "recycle"):
                 break
+            time.sleep(0.1)  # memory is looked at once a second
         until(lambda: any(one["state"] == "done" for one in operations(running, "recycle")), "a recycle")
     assert not load.failed, load.summary()
     done = operations(running, "recycle")[-1]
