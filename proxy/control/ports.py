@@ -7,24 +7,47 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import random
 import socket
 import struct
 from collections.abc import Container, Iterable
+from pathlib import Path
 from typing import Final
 
 LOOPBACK: Final = "127.0.0.1"
+LOCAL_RANGE: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_REGISTERED: Final = 20000  # most of what a machine's other programs listen on is below
+_ENOUGH: Final = 2000
 _LISTEN: Final = "0A"  # TCP_LISTEN, include/net/tcp_states.h
 
 
 def free_port(taken: Container[int]) -> int:
-    """A port of 127.0.0.1 that nobody has, and that is not in `taken` (given out but not listened on yet)."""
-    for _ in range(200):
+    """A port of 127.0.0.1 that nobody has, and that is not in `taken` (given out but not listened on yet).
+
+    Outside the range from which the kernel takes those of outgoing connections, where there is room: the app listens
+    half a second from now, and until then one of thousands of connections may have taken a port of that range.
+    """
+    range_ = _kept_free()
+    for attempt in range(200):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
-            sock.bind((LOOPBACK, 0))
+            try:
+                sock.bind((LOOPBACK, random.choice(range_) if attempt < 100 and range_ else 0))
+            except OSError:
+                continue
             port = int(sock.getsockname()[1])
         if port not in taken:
             return port
     raise OSError("no free port found on 127.0.0.1")
+
+
+def _kept_free() -> range:
+    """Ports that no outgoing connection gets by itself; those above the range first, as few programs listen there."""
+    try:
+        first, last = map(int, LOCAL_RANGE.read_text(encoding="ascii").split())
+    except (OSError, ValueError):
+        return range(0)
+    above, below = range(last + 1, 65536), range(_REGISTERED, first)
+    return above if len(above) >= _ENOUGH else below if len(below) >= _ENOUGH else range(0)
 
 
 def reaches(listens_on: Iterable[str], address: str) -> bool:

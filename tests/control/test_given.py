@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -10,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from proxy.control.ports import free_port
 
 from .conftest import HERE, Triage, until
 
@@ -22,7 +23,7 @@ class Outside:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.ports = [_free(), _free()]
+        self.ports = [free_port(()), free_port(())]
         self.script = folder / "restart.py"
         self.script.write_text(
             "import os, subprocess, sys, time\n"
@@ -65,12 +66,6 @@ class Outside:
                 os.kill(self.pid(index), signal.SIGKILL)
             except ProcessLookupError:
                 pass
-
-
-def _free() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @pytest.fixture

@@ -2,6 +2,9 @@ import os
 import socket
 from pathlib import Path
 
+import pytest
+
+from proxy.control import ports
 from proxy.control.ports import free_port, listening
 
 
@@ -13,6 +16,23 @@ def test_a_free_port_is_free_and_not_given_twice() -> None:
         taken.add(port)
         with socket.socket() as sock:
             sock.bind(("127.0.0.1", port))
+
+
+def test_a_free_port_is_none_that_an_outgoing_connection_may_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = tmp_path / "range"
+    monkeypatch.setattr(ports, "LOCAL_RANGE", local)
+    for text, wanted in (
+        ("32768\t60999\n", range(61000, 65536)),
+        ("32768 65535", range(20000, 32768)),
+        ("1024 65535", range(1024, 65536)),
+        ("what", range(1024, 65536)),
+    ):
+        local.write_text(text)
+        assert {free_port(()) in wanted for _ in range(30)} == {True}, text
+    local.unlink()
+    assert free_port(())
 
 
 def test_who_listens_where(tmp_path: Path) -> None:

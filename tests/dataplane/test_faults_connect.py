@@ -17,6 +17,7 @@ import pytest
 import trustme
 
 from proxy import faults
+from proxy.control.ports import free_port
 from proxy.dataplane.wheel import TICK
 from proxy.link.messages import Cut, Tls
 from tests.dataplane.harness import listening, worker
@@ -31,8 +32,7 @@ def gateway() -> Iterator[Gateway]:
 
 def nobody() -> int:
     """A port on which nobody listens."""
-    with listening() as sock:
-        return int(sock.getsockname()[1])
+    return free_port(())
 
 
 @provokes(faults.DNS_ERROR, faults.DNS_TIMEOUT)

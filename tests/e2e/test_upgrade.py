@@ -186,7 +186,10 @@ def test_a_tunnel_lives_on_until_the_drain_limit(shop: Triage, code: Code) -> No
     code.become("2.0.0")
     begun = shop.cli("upgrade", "--no-wait", "--json")
     id = json.loads(begun.stdout)["id"]
-    until(lambda: shop.try_api("status")["gateway"]["launcher"]["release"] == "2.0.0", "a new launcher")
+    until(
+        lambda: (status := shop.try_api("status")) and status["gateway"]["launcher"]["release"] == "2.0.0",
+        "a new launcher",
+    )
     assert tunnel.say(b"still") == b"still"
     found = shop.api(f"operations/{id}")
     assert found["state"] == "running"

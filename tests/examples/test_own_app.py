@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -10,6 +9,8 @@ from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
+
+from proxy.control.ports import free_port
 
 FOLDER = Path(__file__).parents[2] / "examples" / "own-app"
 LIMIT = 30.0
@@ -19,8 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
+    return free_port(())
 
 
 @pytest.fixture

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
+from proxy.control.ports import free_port
+
 APP = Path(__file__).parents[2] / "examples" / "shop" / "app.py"
 LIMIT = 30.0
 
@@ -50,8 +52,7 @@ class Shop:
 
 
 def start() -> Shop:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port(())
     process = subprocess.Popen(
         [sys.executable, str(APP), "--port", str(port)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )

@@ -23,6 +23,7 @@ from typing import Any, Final
 import psutil
 
 from proxy.cli.client import ApiError, Gateway, NotThere
+from proxy.control.ports import free_port
 from tests.e2e.support import MARKER, Triage, serve
 from tests.sick.case import Case
 from tests.sick.load import Load
@@ -34,12 +35,6 @@ SHARED: Final = ("web.py", "db.py")
 
 class NotHere(Exception):
     """This machine can't produce the case; the text says what is missing."""
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 class Scene:
@@ -76,7 +71,7 @@ class Scene:
             "CWD": str(self.cwd),
             "HOST": self._host,
             "USER": 'user = "root"' if os.geteuid() == 0 else "",
-            "FREE": str(free_port()),
+            "FREE": str(free_port(())),
         }
         for name, peer in (self.case.peers or {}).items():
             port = self._peer(name, peer.kind, peer.port, peer.delay)
@@ -101,7 +96,7 @@ class Scene:
 
     def run(self, key: str, *argv: str, env: dict[str, str] | None = None, port: int = 0) -> int:
         """A process beside the gateway, with PORT set, listening; its port."""
-        port = port or free_port()
+        port = port or free_port(())
         self.processes[key] = subprocess.Popen(
             argv, cwd=self.cwd, env={**os.environ, "PORT": str(port), **(env or {})},
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True,
@@ -241,4 +236,4 @@ def _there(need: str) -> bool:
     return shutil.which(need) is not None
 
 
-__all__ = ["MARKER", "Cost", "NotHere", "Scene", "free_port"]
+__all__ = ["MARKER", "Cost", "NotHere", "Scene"]
