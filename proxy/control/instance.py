@@ -24,6 +24,8 @@ from proxy.link import messages as link
 
 POLL: Final = 0.02
 """Seconds between looks at the board while an instance drains."""
+ROW_WITHIN: Final = 5.0
+"""Seconds in which a worker that is not stuck has seen the end of what was on an instance."""
 
 
 class Owner(Protocol):
@@ -162,9 +164,18 @@ class Runner:
         return self.owner.config.health.interval * random.uniform(0.9, 1.1)
 
     async def forget_row(self) -> None:
-        """Its row is free for another as soon as no worker can write to it."""
+        """Its row is free for another as soon as no worker writes to it: none routes to it, and nothing is on it.
+
+        Of a process that has ended a worker may have requests still: it has yet to see that their connections closed.
+        """
         await self.shared.left()
-        self.shared.board.zero_row(self.state.row)
+        board, row = self.shared.board, self.state.row
+        deadline = min(time.monotonic() + ROW_WITHIN, self.shared.stop_by)
+        while board.total(row) > 0:
+            if time.monotonic() >= deadline:
+                break
+            await asyncio.sleep(POLL)
+        board.zero_row(row)
         self.shared.rows.give_back(self.state.row)
 
     def is_in(self, lifecycle_: Lifecycle) -> bool:

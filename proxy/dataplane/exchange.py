@@ -584,7 +584,8 @@ class Exchange:
         instance = self.instance
         assert instance is not None
         if instance.spec.pid and self.worker.has_ended(instance):
-            self.alone = instance.inflight == 1
+            # In this worker, by its own count: the board's row may be another's by now. Control knows the rest.
+            self.alone = instance.own == 1
             self.wait_fate = True
             self.worker.ask_fate(instance, self)
             return

@@ -6,7 +6,7 @@ A memfd rather than multiprocessing.shared_memory, which unlinks its segment whe
 
 Always true:
   - a worker writes only its own column, so no cell has two writers (rate limits aside, which bear it);
-  - a row belongs to one instance until every worker has acknowledged a table without it;
+  - a row belongs to one instance until every worker has acknowledged a table without it, and nothing is on it;
   - control zeroes the column of a worker that died.
 """
 

@@ -23,9 +23,10 @@ def gateway() -> Iterator[Gateway]:
 
 
 def tell(under_test: WorkerUnderTest, ended: Process, words: str, **how: Any) -> None:
-    """Answers `Lost`, as control does when it has the exit status."""
+    """Answers `Lost`, as control does when it has the exit status and has seen how many requests were on it."""
     under_test.wait(Lost, lambda lost: lost.instance == ended.name)
     ended.popen.wait(30)
+    how.setdefault("inflight", under_test.board.total(ended.row))
     under_test.tell(Fate(ended.name, ended.row, True, words=words, **how))
 
 
@@ -207,8 +208,8 @@ def test_stopped_by_us_is_no_suspicion(gateway: Gateway) -> None:
 
 
 @pytest.mark.slow
-def test_two_workers_both_see_that_neither_was_alone() -> None:
-    """One request in each: both are tried again, on the other instance."""
+def test_of_two_workers_neither_had_the_only_one() -> None:
+    """One request in each, and control says so: both are tried again, on the other instance."""
     with processes(2) as (one, other):
         first_sock = listening(reuse=True)
         second_sock = listening(reuse=True)
@@ -228,11 +229,11 @@ def test_two_workers_both_see_that_neither_was_alone() -> None:
                 for each in (first, second):
                     each.wait(Lost, lambda lost: lost.instance == one.name)
                 for each in (first, second):
-                    tell(each, one, "exit code 3", by_itself=True)
+                    tell(each, one, "exit code 3", by_itself=True, inflight=2)
                 until(lambda: len(other.seen) == 2)
                 other.exit(3)
                 for each in (first, second):
-                    tell(each, other, "exit code 3", by_itself=True)
+                    tell(each, other, "exit code 3", by_itself=True, inflight=2)
                 assert [each.answer.status for each in asked] == [502, 502]
                 for each in (first, second):
                     each.wait(Suspect)
@@ -252,3 +253,19 @@ def test_the_last_of_several_to_be_told_is_not_the_only_one(gateway: Gateway) ->
         other.exit(3)
         tell(gateway.worker, other, "exit code 3", by_itself=True, inflight=1)
         assert waiting.answer.status == 502
+
+
+@pytest.mark.slow
+def test_the_row_of_one_that_ended_says_nothing_any_more() -> None:
+    """A slow worker: it has a table without the instance, and control freed its row, before it sees the end."""
+    with processes(2) as (one, other), worker(workers=2) as under_test:
+        gateway = Gateway(under_test)
+        spec = gateway.serve(app(one.instance()))
+        waiting = gateway.later("/hold")
+        until(lambda: one.seen == ["GET /hold HTTP/1.1"])
+        gateway.serve(app(other.instance(), name=spec.name, row=spec.row))
+        under_test.board.zero_row(one.row)
+        one.exit(3)
+        tell(under_test, one, "exit code 3", by_itself=True)
+        assert waiting.answer.status == 502
+        assert other.seen == []
