@@ -66,6 +66,10 @@ class Connector:
         if task is not None and task is not asyncio.current_task(self._worker.loop):
             task.cancel()
 
+    def for_whom(self, instance: Instance) -> list[Exchange]:
+        """The exchanges that wait for a connection to it."""
+        return [each for each in self._tasks if each.instance is instance and each.conn is None]
+
     async def _connect(self, instance: Instance, exchange: Exchange) -> None:
         worker, app = self._worker, instance.app
         began = monotonic()

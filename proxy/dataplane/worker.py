@@ -386,6 +386,8 @@ class Worker:
         for instance in instances:
             if instance.row == row:
                 streams_go_on = instance.gone and now < instance.left_at + instance.app.spec.tunnel_drain
+                for exchange in self.connector.for_whom(instance):
+                    exchange.failed(fault, "the drain limit passed", now=now)
                 for connection in tuple(instance.open):
                     if not (streams_go_on and connection.endless):
                         self._cut(connection, fault, "the drain limit passed")

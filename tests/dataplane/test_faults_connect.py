@@ -132,6 +132,16 @@ def test_a_client_that_leaves_while_connecting_frees_the_slot(gateway: Gateway) 
         assert gateway.record_of(spec).fault == "client-left"
 
 
+def test_a_request_that_is_connecting_is_cut_too(gateway: Gateway) -> None:
+    with full_backlog() as port:
+        spec = gateway.serve(app(place(port), connect=20.0))
+        waiting = gateway.later()
+        until(lambda: gateway.in_flight(spec) == 1)
+        gateway.worker.tell(Cut(spec.instances[0].row, "instance-recycled"))
+        assert (waiting.answer.status, waiting.answer.fault) == (502, "instance-recycled")
+        assert waiting.answer.seconds < 20.0
+
+
 def test_the_next_address_of_a_name_is_tried(gateway: Gateway) -> None:
     with origin(answers()) as good:
         spec = gateway.serve(app(place(good.port, host="two.example", resolved=("127.0.0.2", "127.0.0.1"))))
