@@ -110,7 +110,7 @@ class Triage:
         self.log = (self.folder / "log").open("wb")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "proxy.main", "serve", "-c", str(self.folder / "config.toml")],
-            cwd=self.folder, env={**env, "PYTHONPATH": str(ROOT), "SOME_API_TOKEN": "geheim"},
+            cwd=self.folder, env={**env, "HOME": str(self.folder), "PYTHONPATH": str(ROOT), "SOME_API_TOKEN": "geheim"},
             stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
         )  # fmt: skip
         LAUNCHERS.add(self.process.pid)

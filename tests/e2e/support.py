@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import uuid
@@ -29,6 +30,9 @@ BOUND: Final = (
     " os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
 )
 
+HOME: Final = tempfile.TemporaryDirectory(prefix="triage-home-")
+"""Empty: what a shell in the Console runs at its start is none of the files of whoever runs the tests."""
+
 T = TypeVar("T")
 
 
@@ -50,7 +54,7 @@ def environment(marker: str, **more: str) -> dict[str, str]:
     """This one without what would lead the command to another gateway."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(("TRIAGE_", "XDG_"))}
     path = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', '')}"
-    return {**env, "PATH": path, "PYTHONPATH": str(ROOT), MARKER: marker, **more}
+    return {**env, "HOME": HOME.name, "PATH": path, "PYTHONPATH": str(ROOT), MARKER: marker, **more}
 
 
 def triage(*args: str, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

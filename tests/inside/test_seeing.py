@@ -87,9 +87,13 @@ def test_one_process_whole(triage) -> None:
 
 
 def test_threads_say_where_they_stand(triage) -> None:
-    found = triage.get("@/threads")
-    main = next(one for one in found["items"] if one["main"])
-    assert main["tid"] == found["pid"] and main["state"] == "sleeping"
+    def waits() -> dict[str, Any] | None:
+        found = triage.get("@/threads")
+        one = next(each for each in found["items"] if each["main"])
+        assert one["tid"] == found["pid"]
+        return one if one["state"] == "sleeping" else None
+
+    main = until(waits, "it has nothing to do")
     assert "poll" in main["wait_channel"] or "poll" in main["call"]
     child = by_name(triage)["worker one"]
     (only,) = triage.items("@/threads", pid=child["pid"])
