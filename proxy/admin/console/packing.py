@@ -250,7 +250,11 @@ class Unpacker:
         except OSError as error:
             raise self._failed(error) from None
         finally:
-            self._clean()
+            try:
+                self._clean()
+            except SystemExit:  # told to end in the middle of it; that comes once (`_ended`)
+                self._clean()
+                raise
         return {
             "files": self.placed, "replaced": self.replaced, "folders": self.folders, "bytes": self.bytes,
         }  # fmt: skip
@@ -457,14 +461,12 @@ class Unpacker:
         return Refused(409, "not-unpacked", "The zip could not be unpacked", f"{error.strerror}.{done}")
 
     def _clean(self) -> None:
-        if self.staging < 0:
-            return
+        """By its name, as it may have been made and not opened yet. Can be done twice."""
         with suppress(OSError):
-            for name in os.listdir(self.staging):
-                os.unlink(name, dir_fd=self.staging)
+            staging = os.open(self.name, _FOLDER, dir_fd=self.folder)
+            for name in os.listdir(staging):
+                os.unlink(name, dir_fd=staging)
             os.rmdir(self.name, dir_fd=self.folder)
-        os.close(self.staging)
-        self.staging = -1
 
 
 def _bad(text: str) -> Refused:
@@ -480,6 +482,7 @@ def _entry(info: zipfile.ZipInfo, text: str) -> Refused:
 
 
 def _ended(number: int, frame: object) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)
     raise SystemExit(128 + number)
 
 
