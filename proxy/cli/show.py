@@ -208,6 +208,12 @@ def clock(text: str, *, with_offset: bool = True) -> str:
     return f"{day}{moment:%H:%M:%S}" + (f" {offset(moment)}" if with_offset else "")
 
 
+def date(text: str) -> str:
+    """ "2026-01-05 03:07": of what may lie a year away, such as the end of a token."""
+    moment = parse_time(text)
+    return text if moment is None else f"{moment:%Y-%m-%d %H:%M}"
+
+
 SPARKS: Final = "▁▂▃▄▅▆▇█"
 
 

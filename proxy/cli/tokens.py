@@ -40,7 +40,7 @@ def whoami(at: Where, as_json: bool) -> None:
     if as_json:
         print_json(answer)
         return
-    until = f", until {show.clock(answer['expires'])}" if answer.get("expires") else ""
+    until = f", until {show.date(answer['expires'])}" if answer.get("expires") else ""
     click.echo(show.clean(f"{answer['name']}: {answer['role']}{until} ({answer['way']})"))
     click.echo(may(answer["role"], console=bool(answer.get("console"))))
 
@@ -105,7 +105,7 @@ def make(
     if as_json:
         print_json({**made, **({"token": None, "file": output} if output else {})})
         return
-    until = f", until {show.clock(made['expires'])}" if made.get("expires") else ""
+    until = f", until {show.date(made['expires'])}" if made.get("expires") else ""
     click.echo(show.clean(f"{made['name']} ({made['id']}): {made['role']}{until}"), err=True)
     if output is None:
         click.echo("Keep it now: it can't be shown again. To take it back: triage token revoke " + made["id"], err=True)
@@ -132,7 +132,7 @@ def list_(at: Where, as_json: bool) -> None:
 
 
 def row(one: dict[str, Any]) -> list[str]:
-    expires = show.clock(one["expires"], with_offset=False) if one.get("expires") else "never"
+    expires = show.date(one["expires"]) if one.get("expires") else "never"
     return [
         one["id"],
         one["name"],

@@ -118,6 +118,7 @@ def test_a_token_is_written_for_its_owner_alone_and_told_nowhere(
     again = say("token", "make", "other", "--role", "viewer", "--output", str(file))
     assert again.returncode == 1 and "file exists. No token was made" in again.stderr
     listed = ok(say("token", "list"))
+    assert re.search(r"a-viewer +viewer +.*\b20\d\d-\d\d-\d\d \d\d:\d\d\b", listed), "with the year of its end"
     assert "a-viewer" in listed and "other" not in listed and text not in listed
     assert ok(remote("whoami", token=tokens["viewer"])).startswith("a-viewer: viewer, until ")
     assert text not in gateway.output

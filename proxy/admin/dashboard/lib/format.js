@@ -6,6 +6,7 @@ const clockTime = new Intl.DateTimeFormat(undefined, {
   hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
 });
 const monthDay = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
+const withYear = new Intl.DateTimeFormat(undefined, { year: "numeric", month: "short", day: "numeric" });
 
 const FIGURES = [0, 1, 2, 3].map((places) => new Intl.NumberFormat("en", { maximumFractionDigits: places }));
 
@@ -67,12 +68,15 @@ export function cores(value) {
 
 const date = (time) => (time instanceof Date ? time : new Date(typeof time === "number" ? time * 1000 : time));
 
-/** Time of day, local: "03:07:41", with the day before it when it was not today. Takes ISO, Unix seconds or Date. */
+/** Time of day, local: "03:07:41", after the day when it is not today, and its year in another one. Takes ISO, Unix
+ * seconds or Date. */
 export function clock(time) {
   if (time === null || time === undefined || time === "") return NONE;
   const at = date(time);
-  const today = at.toDateString() === new Date().toDateString();
-  return today ? clockTime.format(at) : `${monthDay.format(at)} ${clockTime.format(at)}`;
+  const now = new Date();
+  if (at.toDateString() === now.toDateString()) return clockTime.format(at);
+  const day = at.getFullYear() === now.getFullYear() ? monthDay : withYear;
+  return `${day.format(at)} ${clockTime.format(at)}`;
 }
 
 /** How long ago: "12 s ago", "just now". */
